@@ -1,0 +1,170 @@
+// Package gatewayconfig turns the user's YAML documents into what each service needs to run.
+//
+// It owns loading, defaults, validation and the resolving of references, and reports every problem at once with
+// file, line and field. It leaves to others what the values mean: policies are text here (internal/policy compiles
+// them), backends are addresses (the aggregator connects to them).
+package gatewayconfig
+
+import "time"
+
+// Part is one service's share of the configuration. Only the secrets of the requested parts are read.
+type Part uint8
+
+const (
+	PartAuthz Part = 1 << iota
+	PartAggregator
+	PartAuthServer
+
+	PartAll = PartAuthz | PartAggregator | PartAuthServer
+)
+
+// Source says where the documents and the secrets are.
+type Source struct {
+	Paths   []string // YAML files, or directories whose *.yaml and *.yml files are read in name order
+	Name    string   // VirtualMCPServer to run; empty: the only one
+	Secrets string   // directory laid out as <secret name>/<key>; empty: only Secret documents
+	Parts   Part     // zero: no secret is read, references to them are still checked
+}
+
+// Gateway is the resolved configuration of one VirtualMCPServer.
+type Gateway struct {
+	Name       string // metadata.name; MCP::"<Name>" in policies
+	Endpoint   Endpoint
+	Authz      Authz
+	Aggregator Aggregator
+	AuthServer *AuthServer // nil without authServerConfig
+	Notes      []Note      // what a person should know and no error: unused fields, skipped documents, warnings
+}
+
+// Endpoint is the MCP endpoint as clients know it. All URLs that the gateway states come from here.
+type Endpoint struct {
+	URL         string   // E: origin of resourceUrl and its path, or /mcp where it has none; never a trailing slash
+	Path        string   // path of URL
+	ResourceURL string   // incomingAuth.oidcConfigRef.resourceUrl as written
+	Audience    string   // the aud that tokens must have
+	Scopes      []string // oidcConfigRef.scopes; advertised in the metadata document and the challenge
+	Origins     []string // further allowed Origin values, annotation vmcp/allowed-origins (comma-separated)
+}
+
+// Authz is what services/authz needs.
+type Authz struct {
+	Anonymous bool   // incomingAuth.type: anonymous
+	Issuer    Issuer // zero when Anonymous
+	Policies  Policies
+	Backends  []string // backend names in configured order
+}
+
+// Issuer is an OIDC issuer whose access tokens are accepted.
+type Issuer struct {
+	URL            string // exact iss
+	JWKSURL        string // empty: by discovery
+	AllowHTTP      bool   // insecureAllowHTTP
+	AllowPrivateIP bool   // jwksAllowPrivateIP or protectedResourceAllowPrivateIP
+	CABundle       []byte // PEM, empty: system roots
+	Own            bool   // authServerConfig.issuer: tokens are ours (typ at+jwt)
+}
+
+// Policies is the authorizer configuration, as text.
+type Policies struct {
+	Texts           []PolicyText
+	EntitiesJSON    string // Cedar JSON entities; "[]" where none are given
+	GroupClaimName  string // empty: groups, roles, cognito:groups in this order
+	RoleClaimName   string
+	GroupEntityType string // THVGroup by default
+}
+
+// PolicyText is one entry of a policies list: Cedar source with one or more policies.
+type PolicyText struct {
+	File string
+	Line int // line of the entry's first character in File
+	Text string
+}
+
+// Aggregator is what services/aggregator needs.
+type Aggregator struct {
+	Backends []Backend // in configured order: documents in the order they were read
+
+	ConflictResolution string   // prefix, priority or manual
+	PrefixFormat       string   // "{workload}_"
+	PriorityOrder      []string // for priority
+	ExcludeAllTools    bool
+	HideByDefault      bool // aggregation.defaultToolVisibility: deny
+	Tools              map[string]WorkloadTools
+
+	Timeout         time.Duration            // operational.timeouts.default
+	WorkloadTimeout map[string]time.Duration // operational.timeouts.perWorkload
+	Failure         Failure
+	PassHeaders     []string // passthroughHeaders
+}
+
+// WorkloadTools is aggregation.tools[] of one backend, with its toolConfigRef merged in.
+type WorkloadTools struct {
+	Filter     []string // original or overridden names to advertise; empty: all
+	ExcludeAll bool
+	Overrides  map[string]ToolOverride // by original name
+}
+
+// ToolOverride renames or redescribes one tool. Empty or nil: as the backend says.
+type ToolOverride struct {
+	Name        string
+	Description string
+	Annotations map[string]any // title and the four hints, only those given
+}
+
+// Failure is operational.failureHandling.
+type Failure struct {
+	HealthCheckInterval time.Duration
+	HealthCheckTimeout  time.Duration
+	UnhealthyThreshold  int
+	PartialFailureMode  string // fail or best_effort
+	BreakerEnabled      bool
+	BreakerThreshold    int
+	BreakerTimeout      time.Duration
+}
+
+// Transport is how a backend is spoken to.
+type Transport string
+
+const (
+	TransportStdio Transport = "stdio"           // a child process, newline-delimited JSON
+	TransportHTTP  Transport = "streamable-http" // MCP Streamable HTTP
+)
+
+// Backend is one MCP server behind the gateway.
+type Backend struct {
+	Name      string // metadata.name; the workload of prefixes, MCP::"<Name>" in policies
+	Kind      string // MCPServer, MCPServerEntry or MCPRemoteProxy
+	Transport Transport
+	URL       string            // remoteUrl; empty for an MCPServer
+	Image     string            // of an MCPServer
+	Args      []string          // of an MCPServer
+	Env       map[string]string // of an MCPServer: env and, with PartAggregator, secrets
+	Headers   map[string]string // headerForward and headerInjection/bearerToken; with PartAggregator incl. secret ones
+	CABundle  []byte            // PEM
+	Shared    bool              // annotation vmcp/sessions: shared
+}
+
+// AuthServer is what services/authserver needs (authServerConfig). Its fields come with that service.
+type AuthServer struct {
+	Issuer    string
+	Upstreams []Upstream
+}
+
+// Upstream is one identity provider of the authorization server.
+type Upstream struct {
+	Name         string
+	Type         string // oidc or oauth2
+	IssuerURL    string
+	ClientID     string
+	ClientSecret string // only with PartAuthServer
+	RedirectURI  string
+	Scopes       []string
+}
+
+// Note is one remark about the documents.
+type Note struct {
+	File  string
+	Line  int
+	Field string // path of the field, empty for a whole document
+	Text  string
+}
