@@ -1,5 +1,5 @@
 // Package decision is the sealed statement from authz to the aggregator: what was decided about one HTTP request, in
-// the header x-vmcp-decision. It owns the keys, the seal and the comparison of a decision with a request; it decides
+// the header x-vmcp-decision. It owns the seal and the comparison of a decision with a request; it decides
 // nothing.
 //
 // The header is "<key id>.<payload>.<mac>": base64url without padding, payload a gateway.v1.Decision, mac the
@@ -18,6 +18,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"vmcp/internal/keyring"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
@@ -36,7 +37,7 @@ const (
 	// MaxHeader bounds the header: a token payload of 4 KiB, a URI, and the rest, in base64.
 	MaxHeader = 32 << 10
 
-	domain = "vmcp-decision-v1\x00"
+	domain = "vmcp-decision-v1"
 )
 
 var b64 = base64.RawURLEncoding.Strict()
@@ -52,26 +53,23 @@ var (
 )
 
 // Seal signs d with the newest key.
-func (k *Keys) Seal(d *gatewayv1.Decision) (string, error) {
-	key := k.ring.Load().newest()
-	if key == nil {
-		return "", errors.New("sealing a decision: no key")
-	}
+func Seal(ring *keyring.Ring, d *gatewayv1.Decision) (string, error) {
+	key := ring.Newest()
 	payload, err := proto.Marshal(d)
 	if err != nil {
 		return "", fmt.Errorf("sealing a decision: %w", err)
 	}
-	out := make([]byte, 0, len(key.id)+2+b64.EncodedLen(len(payload))+b64.EncodedLen(sha256.Size))
-	out = append(out, key.id...)
+	out := make([]byte, 0, len(key.ID)+2+b64.EncodedLen(len(payload))+b64.EncodedLen(sha256.Size))
+	out = append(out, key.ID...)
 	out = append(out, '.')
 	out = b64.AppendEncode(out, payload)
 	out = append(out, '.')
-	out = b64.AppendEncode(out, key.mac(payload))
+	out = b64.AppendEncode(out, key.MAC(domain, payload))
 	return string(out), nil
 }
 
 // Open verifies a seal by any key of the ring and returns what it says, whatever its age.
-func (k *Keys) Open(header string) (*gatewayv1.Decision, error) {
+func Open(ring *keyring.Ring, header string) (*gatewayv1.Decision, error) {
 	if len(header) > MaxHeader {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrForged, MaxHeader)
 	}
@@ -80,7 +78,7 @@ func (k *Keys) Open(header string) (*gatewayv1.Decision, error) {
 	if !ok1 || !ok2 {
 		return nil, fmt.Errorf("%w: not of the form key.payload.mac", ErrForged)
 	}
-	key := k.ring.Load().byID[id]
+	key := ring.ByID(id)
 	if key == nil {
 		return nil, fmt.Errorf("%w: unknown key", ErrForged)
 	}
@@ -89,7 +87,7 @@ func (k *Keys) Open(header string) (*gatewayv1.Decision, error) {
 		return nil, fmt.Errorf("%w: payload is not base64url", ErrForged)
 	}
 	got, err := b64.DecodeString(mac)
-	if err != nil || !hmac.Equal(got, key.mac(payload)) {
+	if err != nil || !hmac.Equal(got, key.MAC(domain, payload)) {
 		return nil, fmt.Errorf("%w: wrong MAC", ErrForged)
 	}
 	d := new(gatewayv1.Decision)

@@ -4,27 +4,26 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"vmcp/internal/keyring"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-func testKeys(t testing.TB) *Keys {
+func testKeys(t testing.TB) *keyring.Ring {
 	t.Helper()
 	dir := t.TempDir()
-	if err := EnsureKeys(dir); err != nil {
+	if err := keyring.Ensure(dir); err != nil {
 		t.Fatal(err)
 	}
-	k, err := LoadKeys(dir)
+	k, err := keyring.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,11 +53,11 @@ const call = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"k8
 func TestSealOpen(t *testing.T) {
 	keys := testKeys(t)
 	d, r := testRequest(t, call)
-	header, err := keys.Seal(d)
+	header, err := Seal(keys, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := keys.Open(header)
+	got, err := Open(keys, header)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,14 +75,14 @@ func TestSealOpen(t *testing.T) {
 				continue
 			}
 			bad := header[:i] + string(c) + header[i+1:]
-			if got, err := keys.Open(bad); err == nil && !proto.Equal(got, d) {
+			if got, err := Open(keys, bad); err == nil && !proto.Equal(got, d) {
 				t.Fatalf("a changed seal (offset %d) opens as %v", i, got)
 			} else if err != nil && !errors.Is(err, ErrForged) {
 				t.Fatalf("Open = %v, want ErrForged", err)
 			}
 		}
 	}
-	if _, err := testKeys(t).Open(header); !errors.Is(err, ErrForged) {
+	if _, err := Open(testKeys(t), header); !errors.Is(err, ErrForged) {
 		t.Errorf("by another gateway's key: %v, want ErrForged", err)
 	}
 }
@@ -122,68 +121,12 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-func TestKeyRotation(t *testing.T) {
-	dir := t.TempDir()
-	write := func(id string, age time.Duration) {
-		t.Helper()
-		path := filepath.Join(dir, id)
-		if err := os.WriteFile(path, []byte(NewKey()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, now, now.Add(-age)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("a", time.Hour)
-	keys, err := LoadKeys(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, _ := testRequest(t, call)
-	old, _ := keys.Seal(d)
-
-	write("b", 0)
-	if err := keys.reload(); err != nil {
-		t.Fatal(err)
-	}
-	fresh, _ := keys.Seal(d)
-	if !strings.HasPrefix(fresh, "b.") {
-		t.Errorf("sealed by %.2s, want the newest key b", fresh)
-	}
-	for _, h := range []string{old, fresh} {
-		if _, err := keys.Open(h); err != nil {
-			t.Errorf("Open: %v", err)
-		}
-	}
-
-	// A half-written key leaves the ring as it was.
-	if err := os.WriteFile(filepath.Join(dir, "c"), []byte("abc"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := keys.reload(); err == nil {
-		t.Error("reload took a key of 2 bytes")
-	}
-	if _, err := keys.Open(fresh); err != nil {
-		t.Errorf("after a failed reload: %v", err)
-	}
-	os.Remove(filepath.Join(dir, "c"))
-
-	// A key taken away no longer verifies.
-	os.Remove(filepath.Join(dir, "a"))
-	if err := keys.reload(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := keys.Open(old); !errors.Is(err, ErrForged) {
-		t.Errorf("Open with a removed key: %v, want ErrForged", err)
-	}
-}
-
 func FuzzOpen(f *testing.F) {
 	keys := testKeys(f)
 	f.Add("a.b.c")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, header string) {
-		if d, err := keys.Open(header); err == nil {
+		if d, err := Open(keys, header); err == nil {
 			t.Errorf("%q opens as %v", header, d)
 		}
 	})
@@ -195,11 +138,11 @@ func BenchmarkSealOpen(b *testing.B) {
 	d.TokenPayload = []byte(strings.Repeat("x", 600))
 	b.ReportAllocs()
 	for b.Loop() {
-		h, err := keys.Seal(d)
+		h, err := Seal(keys, d)
 		if err != nil {
 			b.Fatal(err)
 		}
-		got, err := keys.Open(h)
+		got, err := Open(keys, h)
 		if err != nil {
 			b.Fatal(err)
 		}

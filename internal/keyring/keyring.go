@@ -1,0 +1,188 @@
+// Package keyring is a ring of secret keys shared by processes: a directory with one file a key. The file name is the
+// key id, the newest file signs, all verify, and changes are noticed while running. It owns the files and the two uses
+// of a key, a MAC and an AEAD; what is sealed with them is its callers'.
+package keyring
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Ring holds the keys of a directory. A key file is one line of base64 with at least 32 bytes.
+type Ring struct {
+	dir  string
+	keys atomic.Pointer[keys]
+}
+
+type keys struct {
+	list []*Key // newest first
+	byID map[string]*Key
+}
+
+// Key is one secret key.
+type Key struct {
+	ID     string
+	secret []byte
+	aeads  sync.Map // purpose → cipher.AEAD
+}
+
+// Newest is the key that signs.
+func (r *Ring) Newest() *Key { return r.keys.Load().list[0] }
+
+// ByID returns the key with this id, nil where there is none.
+func (r *Ring) ByID(id string) *Key { return r.keys.Load().byID[id] }
+
+// MAC is the HMAC-SHA256 over domain, key id and payload. domain separates uses and holds no NUL.
+func (k *Key) MAC(domain string, payload []byte) []byte {
+	h := hmac.New(sha256.New, k.secret)
+	h.Write([]byte(domain))
+	h.Write([]byte{0})
+	h.Write([]byte(k.ID))
+	h.Write([]byte{0})
+	h.Write(payload)
+	return h.Sum(nil)
+}
+
+// AEAD is AES-256-GCM under a key derived for one purpose (HKDF, RFC 5869).
+func (k *Key) AEAD(purpose string) cipher.AEAD {
+	if a, ok := k.aeads.Load(purpose); ok {
+		return a.(cipher.AEAD)
+	}
+	derived, err := hkdf.Key(sha256.New, k.secret, nil, purpose, 32)
+	if err != nil {
+		panic(err) // only for absurd lengths
+	}
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		panic(err) // 32 bytes are a key
+	}
+	a, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // AES has the block size
+	}
+	got, _ := k.aeads.LoadOrStore(purpose, a)
+	return got.(cipher.AEAD)
+}
+
+// Load reads dir. At least one key must be there.
+func Load(dir string) (*Ring, error) {
+	r := &Ring{dir: dir}
+	if err := r.reload(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Run rereads the directory every second until ctx ends. What cannot be read leaves the ring as it was; report is told.
+func (r *Ring) Run(ctx context.Context, report func(error)) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := r.reload()
+		if err == nil {
+			last = ""
+		} else if err.Error() != last { // once per trouble, not once a second
+			last = err.Error()
+			report(err)
+		}
+	}
+}
+
+func (r *Ring) reload() error {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return fmt.Errorf("reading keys: %w", err)
+	}
+	next := &keys{byID: map[string]*Key{}}
+	var times []time.Time
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || e.IsDir() { // Kubernetes keeps ..data beside the keys
+			continue
+		}
+		path := filepath.Join(r.dir, e.Name())
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("reading keys: %w", err)
+		}
+		if info.IsDir() {
+			continue
+		}
+		if strings.ContainsAny(e.Name(), ". ") {
+			return fmt.Errorf("reading keys: %s: a key id may hold neither dot nor blank", path)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("reading keys: %w", err)
+		}
+		secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+		if err != nil || len(secret) < 32 {
+			return fmt.Errorf("reading keys: %s: want one line of base64 with at least 32 bytes", path)
+		}
+		one := &Key{ID: e.Name(), secret: secret}
+		at := len(next.list)
+		for i, t := range times { // newest first; of two with one time the greater name
+			if info.ModTime().After(t) || info.ModTime().Equal(t) && one.ID > next.list[i].ID {
+				at = i
+				break
+			}
+		}
+		next.list = slices.Insert(next.list, at, one)
+		times = slices.Insert(times, at, info.ModTime())
+		next.byID[one.ID] = one
+	}
+	if len(next.list) == 0 {
+		return fmt.Errorf("reading keys: %s holds no key", r.dir)
+	}
+	r.keys.Store(next)
+	return nil
+}
+
+// New makes the text of a key file.
+func New() string {
+	b := make([]byte, 32)
+	rand.Read(b) // never fails (crypto/rand)
+	return base64.StdEncoding.EncodeToString(b) + "\n"
+}
+
+// Ensure makes the directory with one key in it where there is none.
+func Ensure(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making keys: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("making keys: %w", err)
+	}
+	if len(entries) > 0 {
+		return nil
+	}
+	name := filepath.Join(dir, time.Now().UTC().Format("20060102t150405"))
+	if err := os.WriteFile(name, []byte(New()), 0o600); err != nil {
+		return fmt.Errorf("making keys: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package keyring
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestRotation adds, breaks and removes keys while the ring is in use.
+func TestRotation(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	write := func(id string, age time.Duration) {
+		t.Helper()
+		path := filepath.Join(dir, id)
+		if err := os.WriteFile(path, []byte(New()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, now, now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a", time.Hour)
+	ring, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := ring.Newest().MAC("test", []byte("x"))
+
+	write("b", 0)
+	if err := ring.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ring.Newest().ID; got != "b" {
+		t.Errorf("newest key is %s, want b", got)
+	}
+	if got := ring.ByID("a").MAC("test", []byte("x")); !bytes.Equal(got, old) {
+		t.Error("the older key no longer verifies")
+	}
+
+	// A half-written key leaves the ring as it was.
+	if err := os.WriteFile(filepath.Join(dir, "c"), []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.reload(); err == nil {
+		t.Error("reload took a key of 2 bytes")
+	}
+	if ring.ByID("a") == nil || ring.ByID("b") == nil {
+		t.Error("a failed reload lost keys")
+	}
+	os.Remove(filepath.Join(dir, "c"))
+
+	os.Remove(filepath.Join(dir, "a"))
+	if err := ring.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if ring.ByID("a") != nil {
+		t.Error("a removed key is still there")
+	}
+
+	os.Remove(filepath.Join(dir, "b"))
+	if err := ring.reload(); err == nil || ring.Newest().ID != "b" {
+		t.Errorf("an empty directory: %v, newest %s; want an error and the last key kept", err, ring.Newest().ID)
+	}
+}
+
+// TestSeparation: one key gives unrelated results for different uses.
+func TestSeparation(t *testing.T) {
+	dir := t.TempDir()
+	if err := Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Ensure(dir); err != nil { // finds the key of before
+		t.Fatal(err)
+	}
+	ring, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := ring.Newest()
+	if bytes.Equal(k.MAC("a", nil), k.MAC("b", nil)) {
+		t.Error("MACs of two domains are equal")
+	}
+	nonce := make([]byte, 12)
+	sealed := k.AEAD("a").Seal(nil, nonce, []byte("text"), nil)
+	if _, err := k.AEAD("b").Open(nil, nonce, sealed, nil); err == nil {
+		t.Error("what was sealed for one purpose opens for another")
+	}
+	if got, err := k.AEAD("a").Open(nil, nonce, sealed, nil); err != nil || string(got) != "text" {
+		t.Errorf("Open = %q, %v", got, err)
+	}
+}

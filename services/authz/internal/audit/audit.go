@@ -1,0 +1,65 @@
+// Package audit is the record of every decision: one JSON object a line, in its own file. It owns the format. It holds
+// no credential; what a client is never told, such as why, stands here.
+package audit
+
+import (
+	"encoding/json"
+	"io"
+	"sync"
+	"time"
+)
+
+// Record is one decision. Empty fields are left out.
+type Record struct {
+	Time       time.Time `json:"time"`
+	Request    string    `json:"request,omitempty"` // x-request-id
+	Decision   string    `json:"decision"`          // allow, deny, or answer where nothing was decided
+	Reason     string    `json:"reason,omitempty"`
+	Policies   []string  `json:"policies,omitempty"` // ids of the policies that decided
+	Detail     string    `json:"detail,omitempty"`   // private cause
+	Caller     string    `json:"caller,omitempty"`   // sub
+	Client     string    `json:"client,omitempty"`   // client_id
+	Token      string    `json:"token,omitempty"`    // jti
+	ClientIP   string    `json:"client_ip,omitempty"`
+	HTTPMethod string    `json:"http_method,omitempty"`
+	Era        string    `json:"era,omitempty"`
+	Method     string    `json:"method,omitempty"` // JSON-RPC
+	Name       string    `json:"name,omitempty"`   // advertised name or URI
+	Backend    string    `json:"backend,omitempty"`
+	Original   string    `json:"original,omitempty"`
+	Revision   string    `json:"revision,omitempty"` // of the policies
+	Catalog    string    `json:"catalog,omitempty"`  // digest
+}
+
+// Log writes records. Each is written before the decision is given, so that no allowed call is missing from it.
+// A nil Log writes nothing.
+type Log struct {
+	failed func(error)
+
+	mu  sync.Mutex
+	w   io.Writer
+	bad bool
+}
+
+// New makes a log; failed is told when writing begins to fail.
+func New(w io.Writer, failed func(error)) *Log { return &Log{w: w, failed: failed} }
+
+// Write appends one record.
+func (l *Log) Write(r Record) {
+	if l == nil {
+		return
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return // strings and a time only
+	}
+	b = append(b, '\n')
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.w.Write(b); err != nil && !l.bad {
+		l.bad = true
+		l.failed(err)
+	} else if err == nil {
+		l.bad = false
+	}
+}

@@ -1,0 +1,301 @@
+// Package engine joins the policies with the catalog: it knows every item by its advertised name, and says who may use
+// it. It owns the merging of what the aggregator replicas report and the snapshot that each decision is made on; the
+// policy language is internal/policy's, tokens and HTTP are extauthz's.
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/yosida95/uritemplate/v3"
+
+	"vmcp/internal/mcpwire"
+	"vmcp/internal/policy"
+	gatewayv1 "vmcp/proto/gateway/v1"
+)
+
+// Engine holds the current snapshot and the two things it is made of. Safe for concurrent use.
+type Engine struct {
+	snap atomic.Pointer[Snapshot]
+
+	mu       sync.Mutex
+	policies *policy.Set
+	replicas map[string]*Catalog // last complete catalog of each aggregator replica
+	conflict func(kind mcpwire.ItemKind, name string)
+}
+
+// Catalog is what one aggregator replica reported, complete.
+type Catalog struct {
+	Digest   string
+	Backends []*gatewayv1.BackendCatalog // in the order of their names
+}
+
+// Snapshot is one policy set over one catalog. Immutable.
+type Snapshot struct {
+	Policies *policy.Set
+	Digest   string // of the merged catalog
+
+	items     map[key]*Entry
+	templates []template
+	pending   []string                       // name prefixes of backends never listed
+	lists     map[listKey][]*policy.Prepared // as each replica orders them
+	names     map[listKey][]string           // their advertised names
+}
+
+type key struct {
+	kind mcpwire.ItemKind
+	name string
+}
+
+type listKey struct {
+	digest string
+	kind   mcpwire.ItemKind
+}
+
+type template struct {
+	backend string
+	match   *uritemplate.Template
+}
+
+// Entry is one advertised item.
+type Entry struct {
+	Target   *gatewayv1.Target
+	Prepared *policy.Prepared
+	// Declared are the top-level argument names by their folded form.
+	Declared map[string]string
+}
+
+// New makes an engine. conflict is told of each name that replicas resolve differently; such a name is denied.
+func New(conflict func(kind mcpwire.ItemKind, name string)) *Engine {
+	return &Engine{replicas: map[string]*Catalog{}, conflict: conflict}
+}
+
+// Snapshot returns the current snapshot, nil while policies or catalog are missing.
+func (e *Engine) Snapshot() *Snapshot { return e.snap.Load() }
+
+// SetPolicies replaces the policies.
+func (e *Engine) SetPolicies(set *policy.Set) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.policies = set
+	e.rebuild()
+}
+
+// SetReplica replaces the catalog of one replica; nil forgets it.
+func (e *Engine) SetReplica(name string, c *Catalog) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c == nil {
+		delete(e.replicas, name)
+	} else {
+		e.replicas[name] = c
+	}
+	e.rebuild()
+}
+
+// rebuild makes the snapshot anew. Callers hold mu.
+func (e *Engine) rebuild() {
+	if e.policies == nil || len(e.replicas) == 0 {
+		e.snap.Store(nil)
+		return
+	}
+	s := &Snapshot{
+		Policies: e.policies,
+		items:    map[key]*Entry{},
+		lists:    map[listKey][]*policy.Prepared{},
+	}
+	replicas := make([]string, 0, len(e.replicas))
+	for name := range e.replicas {
+		replicas = append(replicas, name)
+	}
+	slices.Sort(replicas)
+
+	disputed := map[key]bool{}
+	seenTemplates := map[string]bool{}
+	var digests []string
+	for _, name := range replicas {
+		c := e.replicas[name]
+		if slices.Contains(digests, c.Digest) {
+			continue // the same catalog from another replica
+		}
+		digests = append(digests, c.Digest)
+		advertised := map[key]bool{}
+		each(c, func(_ *gatewayv1.BackendCatalog, kind mcpwire.ItemKind, it *gatewayv1.Item) {
+			advertised[key{kind, it.Name}] = true
+		})
+		each(c, func(b *gatewayv1.BackendCatalog, kind mcpwire.ItemKind, it *gatewayv1.Item) {
+			k := key{kind, it.Name}
+			entry := s.newEntry(b.Name, kind, it, it.Name != it.Original && advertised[key{kind, it.Original}])
+			if old, ok := s.items[k]; ok && (old.Target.Backend != entry.Target.Backend || old.Target.Name != entry.Target.Name) {
+				disputed[k] = true
+			}
+			s.items[k] = entry
+			if kind == mcpwire.ItemTemplate && !seenTemplates[b.Name+"\x00"+it.Name] {
+				seenTemplates[b.Name+"\x00"+it.Name] = true
+				if t, err := uritemplate.New(it.Name); err == nil { // an unreadable template owns nothing
+					s.templates = append(s.templates, template{b.Name, t})
+				}
+			}
+		})
+		for _, b := range c.Backends {
+			if b.State == gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED {
+				s.pending = append(s.pending, b.NamePrefix)
+			}
+		}
+	}
+	for k := range disputed {
+		delete(s.items, k)
+		e.conflict(k.kind, k.name)
+	}
+	for _, name := range replicas {
+		s.addLists(e.replicas[name])
+	}
+	s.Digest = digest(digests)
+	e.snap.Store(s)
+}
+
+func (s *Snapshot) newEntry(backend string, kind mcpwire.ItemKind, it *gatewayv1.Item, shadowed bool) *Entry {
+	item := policy.Item{
+		Kind: kind, Backend: backend, Original: it.Original, Advertised: it.Name,
+		OriginalShadowed: shadowed,
+	}
+	if a := it.Annotations; a != nil {
+		item.Annotations = policy.Annotations{
+			ReadOnly: a.ReadOnlyHint, Destructive: a.DestructiveHint, Idempotent: a.IdempotentHint, OpenWorld: a.OpenWorldHint,
+		}
+	}
+	entry := &Entry{Target: &gatewayv1.Target{Backend: backend, Name: it.Original}}
+	if len(it.Arguments) > 0 {
+		item.Arguments = make(map[string]string, len(it.Arguments))
+		entry.Declared = make(map[string]string, len(it.Arguments))
+		for _, a := range it.Arguments {
+			item.Arguments[a.Name] = a.Type
+			entry.Declared[mcpwire.Fold(a.Name)] = a.Name
+		}
+	}
+	entry.Prepared = s.Policies.Prepare(item)
+	return entry
+}
+
+// addLists notes the items of a replica's catalog in the order that the aggregator uses: by advertised name.
+func (s *Snapshot) addLists(c *Catalog) {
+	if _, ok := s.lists[listKey{c.Digest, mcpwire.ItemTool}]; ok {
+		return
+	}
+	for _, kind := range kinds {
+		var names []string
+		each(c, func(_ *gatewayv1.BackendCatalog, k mcpwire.ItemKind, it *gatewayv1.Item) {
+			if k == kind {
+				names = append(names, it.Name)
+			}
+		})
+		slices.Sort(names)
+		list := make([]*policy.Prepared, len(names))
+		for i, n := range names {
+			if entry := s.items[key{kind, n}]; entry != nil {
+				list[i] = entry.Prepared // nil, never permitted, for a disputed name
+			}
+		}
+		s.lists[listKey{c.Digest, kind}] = list
+	}
+}
+
+var kinds = []mcpwire.ItemKind{mcpwire.ItemTool, mcpwire.ItemPrompt, mcpwire.ItemResource, mcpwire.ItemTemplate}
+
+func each(c *Catalog, f func(*gatewayv1.BackendCatalog, mcpwire.ItemKind, *gatewayv1.Item)) {
+	for _, b := range c.Backends {
+		for _, part := range []struct {
+			kind  mcpwire.ItemKind
+			items []*gatewayv1.Item
+		}{
+			{mcpwire.ItemTool, b.Tools}, {mcpwire.ItemPrompt, b.Prompts},
+			{mcpwire.ItemResource, b.Resources}, {mcpwire.ItemTemplate, b.ResourceTemplates},
+		} {
+			for _, it := range part.items {
+				f(b, part.kind, it)
+			}
+		}
+	}
+}
+
+// Resolve finds what an advertised name or URI stands for. starting: unknown now, but a backend that was never listed
+// may own it.
+func (s *Snapshot) Resolve(kind mcpwire.ItemKind, name string) (entry *Entry, starting bool) {
+	if entry := s.items[key{kind, name}]; entry != nil {
+		return entry, false
+	}
+	if kind == mcpwire.ItemResource {
+		if entry := s.byTemplate(name); entry != nil {
+			return entry, false
+		}
+	}
+	for _, prefix := range s.pending {
+		// Resources keep their URIs: any of them may be the missing backend's.
+		if kind == mcpwire.ItemResource || len(name) >= len(prefix) && name[:len(prefix)] == prefix {
+			return nil, true
+		}
+	}
+	return nil, false
+}
+
+// byTemplate finds the one backend whose templates (RFC 6570) match an unlisted URI. Policy judges the URI itself; a
+// completion names the template, which is then its own match.
+func (s *Snapshot) byTemplate(uri string) *Entry {
+	if t := s.items[key{mcpwire.ItemTemplate, uri}]; t != nil {
+		return t
+	}
+	if len(uri) > 8<<10 {
+		return nil
+	}
+	owner := ""
+	for _, t := range s.templates {
+		if t.backend == owner || t.match.Match(uri) == nil {
+			continue
+		}
+		if owner != "" {
+			return nil // two owners: neither
+		}
+		owner = t.backend
+	}
+	if owner == "" {
+		return nil
+	}
+	return s.newEntry(owner, mcpwire.ItemResource, &gatewayv1.Item{Name: uri, Original: uri}, false)
+}
+
+// List returns the prepared items of a kind in the order of the catalog with this digest; false for an unknown digest.
+// Nil entries are never permitted.
+func (s *Snapshot) List(digest string, kind mcpwire.ItemKind) ([]*policy.Prepared, bool) {
+	l, ok := s.lists[listKey{digest, kind}]
+	return l, ok
+}
+
+// View is the key under which lists filtered for the caller may be cached: a hash of the catalog, the policies and what
+// the policies read of the caller and the request.
+func (s *Snapshot) View(c *policy.Caller, ctx policy.Context) string {
+	h := sha256.New()
+	h.Write([]byte(s.Digest))
+	h.Write([]byte{0})
+	h.Write([]byte(s.Policies.Revision()))
+	h.Write([]byte{0})
+	h.Write(s.Policies.ViewKey(c, ctx))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:22]
+}
+
+// digest names the merged catalog.
+func digest(parts []string) string {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	slices.Sort(parts)
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p))))
+		h.Write([]byte(p))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:22]
+}

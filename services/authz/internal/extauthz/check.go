@@ -1,0 +1,256 @@
+// Package extauthz answers Envoy's question about each request: allowed, with a sealed decision, or denied, with an
+// answer that an MCP client understands. It owns the order of the checks and everything a client is told; what the
+// message says is mcpwire's, who the caller is token's, what the policies say engine's and policy's.
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.uber.org/zap"
+
+	"vmcp/internal/decision"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+	"vmcp/internal/mcpwire"
+	"vmcp/internal/policy"
+	"vmcp/internal/token"
+	"vmcp/services/authz/internal/audit"
+	"vmcp/services/authz/internal/engine"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	VirtualServer string
+	Endpoint      gatewayconfig.Endpoint
+	Issuer        string // the authorization server that the metadata document names; empty for anonymous
+	// Loopback: the client listener is on a loopback address with this port, so loopback hosts and origins are ours.
+	// Zero: it is not.
+	Loopback int
+
+	Engine   *engine.Engine
+	Keys     *keyring.Ring
+	Verifier *token.Verifier[*Caller] // nil: anonymous
+	Audit    *audit.Log
+	Log      *zap.Logger
+}
+
+// Server implements envoy.service.auth.v3.Authorization.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+	cfg       Config
+	hosts     hosts
+	documents map[string][]byte // metadata documents by path
+	challenge string            // WWW-Authenticate without an error
+	anonymous *Caller
+}
+
+// Caller is a verified caller with what was computed for it. One per token, kept by the verifier's cache.
+type Caller struct {
+	Claims    token.Claims
+	Principal string // decision.Principal
+	prepared  atomic.Pointer[prepared]
+}
+
+// prepared is the caller under one policy set and catalog.
+type prepared struct {
+	set    *policy.Set
+	digest string
+	caller *policy.Caller
+	view   string // empty: depends on more than the caller
+}
+
+// NewCaller is the build function for token.Verifier.
+func NewCaller(c token.Claims) (*Caller, error) {
+	return &Caller{Claims: c, Principal: decision.Principal(c.Issuer, c.Subject, c.ClientID)}, nil
+}
+
+// New makes a server.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg, hosts: newHosts(cfg), anonymous: &Caller{Principal: decision.Principal("", "anonymous", "")}}
+	s.documents, s.challenge = metadata(cfg.Endpoint, cfg.Issuer)
+	return s
+}
+
+// Ready says why no request can be decided now; nil when it can.
+func (s *Server) Ready() error {
+	if s.cfg.Engine.Snapshot() == nil {
+		return errors.New("no policies or no catalog yet")
+	}
+	if s.cfg.Verifier != nil {
+		return s.cfg.Verifier.Ready()
+	}
+	return nil
+}
+
+// Check decides about one request. It always answers: an error would be Envoy's to interpret.
+func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	r := readRequest(req)
+	out := s.decide(&r)
+	s.cfg.Audit.Write(out.record(&r))
+	return out.response(&r), nil
+}
+
+// decide runs the checks in their order. The first that fails answers.
+func (s *Server) decide(r *request) outcome {
+	if d := s.hosts.check(r); d != nil {
+		return outcome{denial: d}
+	}
+	if r.method == "OPTIONS" && r.origin != "" {
+		return outcome{denial: preflight}
+	}
+	if doc, ok := s.documents[r.path]; ok {
+		return outcome{denial: document(r, doc)}
+	}
+	if r.path != s.cfg.Endpoint.Path {
+		return outcome{denial: notFound}
+	}
+	if enc := r.header("Content-Encoding"); len(enc) > 0 && !(len(enc) == 1 && strings.EqualFold(enc[0], "identity")) {
+		return outcome{denial: refuseRequest(415, mcpwire.CodeInvalidRequest, "encoded_body",
+			"Content-Encoding is not supported: send the body as it is")}
+	}
+
+	caller, d := s.authenticate(r)
+	if d != nil {
+		return outcome{denial: d}
+	}
+	out := outcome{caller: caller}
+
+	msg, perr := mcpwire.Parse(mcpwire.Request{Method: r.method, Header: r.header, Body: r.body})
+	out.message = &msg
+	if perr != nil {
+		out.denial = refuseRequest(perr.Status, perr.Code, "malformed", perr.Text)
+		return out
+	}
+
+	snap := s.cfg.Engine.Snapshot()
+	if snap == nil {
+		out.denial = notReady
+		return out
+	}
+	p, err := caller.under(snap)
+	if err != nil {
+		out.denial, out.private = noDecision, err
+		return out
+	}
+	out.snap, out.prepared = snap, p
+	if !snap.Policies.MayPermit(p.caller) {
+		out.denial = noRole
+		return out
+	}
+	s.judge(r, &out)
+	if out.denial == nil {
+		s.seal(r, &out)
+	}
+	return out
+}
+
+// judge is the decision table of design.md section 3.
+func (s *Server) judge(r *request, out *outcome) {
+	msg, snap := out.message, out.snap
+	ctx := policy.Context{ClientIP: r.clientIP, Era: msg.Era.String()}
+	switch {
+	case msg.VersionUnsupported: // the aggregator answers -32022
+		out.decided(policy.Decision{Allow: true, Reason: "unsupported_version"})
+		return
+	case msg.Rule == nil:
+		out.denial = unknownMethod(msg)
+		return
+	}
+	item := msg.Item != mcpwire.ItemNone
+	if !item || msg.Rule.Action != mcpwire.ItemAction(msg.Item) {
+		d := snap.Policies.Family(out.prepared.caller, policy.Action(msg.Rule.Action), ctx)
+		if !d.Allow {
+			out.refused(d, forbiddenFamily)
+			return
+		}
+		if !item {
+			out.decided(d)
+			return
+		}
+	}
+
+	entry, starting := snap.Resolve(msg.Item, msg.Name)
+	switch {
+	case starting:
+		out.denial = startingUp
+		return
+	case entry == nil:
+		out.denial = unknownItem(msg, "unknown_item")
+		return
+	}
+	out.target = entry.Target
+	if d := misspeltArgument(msg, entry); d != nil {
+		out.denial = d
+		return
+	}
+	d := snap.Policies.Decide(out.prepared.caller, entry.Prepared, msg.Arguments, ctx)
+	if !d.Allow {
+		out.refused(d, unknownItem(msg, d.Reason))
+		return
+	}
+	out.decided(d)
+}
+
+// misspeltArgument refuses an argument that a backend with case-insensitive decoding would read as a declared one
+// (design.md section 3, step 3).
+func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *denial {
+	for _, name := range msg.ArgumentNames {
+		if known, ok := entry.Declared[mcpwire.Fold(name)]; ok && known != name {
+			return refuseRequest(400, mcpwire.CodeInvalidRequest, "malformed",
+				"an argument differs from a declared one only in case: did you mean "+known+"?")
+		}
+	}
+	return nil
+}
+
+// authenticate finds who asks, from the one Authorization header.
+func (s *Server) authenticate(r *request) (*Caller, *denial) {
+	values := r.header("Authorization")
+	if len(values) > 1 {
+		return nil, refuseRequest(400, mcpwire.CodeInvalidRequest, "malformed", "more than one Authorization header")
+	}
+	if s.cfg.Verifier == nil {
+		return s.anonymous, nil
+	}
+	if len(values) == 0 {
+		return nil, s.unauthorized("", "no_token", nil)
+	}
+	scheme, raw, ok := strings.Cut(values[0], " ")
+	raw = strings.TrimLeft(raw, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || raw == "" {
+		return nil, s.unauthorized("", "no_token", nil)
+	}
+	caller, err := s.cfg.Verifier.Verify(raw)
+	switch {
+	case errors.Is(err, token.ErrNotReady):
+		return nil, notReady
+	case err != nil:
+		return nil, s.unauthorized("invalid_token", "bad_token", err)
+	}
+	return caller, nil
+}
+
+// under gives the caller's entities for the snapshot, made once and kept.
+func (c *Caller) under(snap *engine.Snapshot) (*prepared, error) {
+	if p := c.prepared.Load(); p != nil && p.set == snap.Policies && p.digest == snap.Digest {
+		return p, nil
+	}
+	p := &prepared{set: snap.Policies, digest: snap.Digest}
+	var err error
+	if p.caller, err = snap.Policies.NewCaller(c.Claims.Payload); err != nil {
+		return nil, err
+	}
+	if !snap.Policies.ReadsRequest() {
+		p.view = snap.View(p.caller, policy.Context{})
+	}
+	c.prepared.Store(p)
+	return p, nil
+}
+
+// now is a variable for tests.
+var now = time.Now

@@ -1,0 +1,41 @@
+package extauthz
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"vmcp/internal/gatewayconfig"
+)
+
+const wellKnown = "/.well-known/oauth-protected-resource"
+
+// metadata makes the protected resource metadata documents (RFC 9728) by path, and the challenge that points to the
+// endpoint's. Strict clients compare resource byte for byte with the URL they were given (design.md section 4).
+func metadata(e gatewayconfig.Endpoint, issuer string) (documents map[string][]byte, challenge string) {
+	if issuer == "" || e.URL == "" {
+		return nil, ""
+	}
+	type document struct {
+		Resource             string   `json:"resource"`
+		AuthorizationServers []string `json:"authorization_servers"`
+		ScopesSupported      []string `json:"scopes_supported,omitempty"`
+		BearerMethods        []string `json:"bearer_methods_supported"`
+	}
+	encode := func(resource string) []byte {
+		b, err := json.Marshal(document{resource, []string{issuer}, e.Scopes, []string{"header"}})
+		if err != nil {
+			panic(err) // strings only
+		}
+		return b
+	}
+	documents = map[string][]byte{wellKnown + e.Path: encode(e.URL)}
+	if u, err := url.Parse(e.ResourceURL); err == nil && (u.Path == "" || u.Path == "/") {
+		documents[wellKnown] = encode(e.ResourceURL)
+	}
+	challenge = `Bearer resource_metadata="` + strings.TrimSuffix(e.URL, e.Path) + wellKnown + e.Path + `"`
+	if len(e.Scopes) > 0 {
+		challenge += `, scope="` + strings.Join(e.Scopes, " ") + `"`
+	}
+	return documents, challenge
+}
