@@ -24,6 +24,9 @@ type Source struct {
 	Name    string   // VirtualMCPServer to run; empty: the only one
 	Secrets string   // directory laid out as <secret name>/<key>; empty: only Secret documents
 	Parts   Part     // zero: no secret is read, references to them are still checked
+
+	// Loopback accepts plain http issuers, resource URLs and backends on this machine, as `vmcp up` needs.
+	Loopback bool
 }
 
 // Gateway is the resolved configuration of one VirtualMCPServer.

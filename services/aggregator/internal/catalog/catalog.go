@@ -4,6 +4,7 @@
 package catalog
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
@@ -309,3 +310,15 @@ func write(h hash.Hash, b []byte) {
 }
 
 func sum(h hash.Hash) string { return base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:22] }
+
+// Differ reports whether two catalogs advertise different items of a kind. Templates count as resources: clients know
+// one notification for both.
+func Differ(a, b *Catalog, kind mcpwire.ItemKind) bool {
+	same := slices.EqualFunc(a.items[kind], b.items[kind], func(x, y Item) bool {
+		return x.Name == y.Name && x.Backend == y.Backend && bytes.Equal(x.Raw, y.Raw)
+	})
+	if same && kind == mcpwire.ItemResource {
+		return Differ(a, b, mcpwire.ItemTemplate)
+	}
+	return !same
+}

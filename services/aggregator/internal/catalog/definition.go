@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
@@ -37,9 +36,6 @@ func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *ga
 	schema := o.Raw("inputSchema")
 	if len(schema) == 0 || schema[0] != '{' {
 		return nil, nil, errors.New("inputSchema is not an object")
-	}
-	if err := headerParams(schema); err != nil { // HV-4
-		return nil, nil, err
 	}
 	item.Arguments = properties(schema)
 	return mcpwire.Splice(raw, o.Change(nil, set...)...), item, nil
@@ -142,75 +138,4 @@ func prompt(raw []byte, name string) ([]byte, *gatewayv1.Item, error) {
 		}
 	}
 	return mcpwire.Splice(raw, o.Change(nil, mcpwire.Field{Name: "name", Value: mcpwire.Quote(name)})...), item, nil
-}
-
-// headerParams checks the x-mcp-header annotations of a schema (HV-4): a token, unique without regard to case, on a
-// string, integer or boolean that is reached from the root through properties only. A client must drop the tool
-// otherwise, and toward its backend we are that client.
-func headerParams(schema []byte) error {
-	var s any
-	if err := json.Unmarshal(schema, &s); err != nil {
-		return errors.New("inputSchema is not readable")
-	}
-	return headerWalk(s, true, map[string]bool{}, 0)
-}
-
-func headerWalk(node any, reachable bool, seen map[string]bool, depth int) error {
-	if depth > mcpwire.MaxDepth {
-		return errors.New("inputSchema is nested too deep")
-	}
-	switch n := node.(type) {
-	case []any:
-		for _, v := range n {
-			if err := headerWalk(v, false, seen, depth+1); err != nil {
-				return err
-			}
-		}
-	case map[string]any:
-		if h, ok := n["x-mcp-header"]; ok {
-			name, isString := h.(string)
-			t, _ := n["type"].(string)
-			folded := mcpwire.Fold(name)
-			switch {
-			case !isString || !token(name):
-				return errors.New("x-mcp-header is not a header token")
-			case !reachable || depth == 0:
-				return errors.New("x-mcp-header stands where no argument is")
-			case t != "string" && t != "integer" && t != "boolean":
-				return errors.New("x-mcp-header stands on a type that cannot be mirrored")
-			case seen[folded]:
-				return errors.New("x-mcp-header occurs twice")
-			}
-			seen[folded] = true
-		}
-		for key, v := range n {
-			props, isObject := v.(map[string]any)
-			if key != "properties" || !isObject {
-				if err := headerWalk(v, false, seen, depth+1); err != nil {
-					return err
-				}
-				continue
-			}
-			for _, p := range props {
-				if err := headerWalk(p, reachable, seen, depth+1); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// token reports whether s is an RFC 9110 token.
-func token(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }

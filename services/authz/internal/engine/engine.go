@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -160,25 +161,36 @@ func (e *Engine) rebuild() {
 
 func (s *Snapshot) newEntry(backend string, kind mcpwire.ItemKind, it *gatewayv1.Item, shadowed bool) *Entry {
 	item := policy.Item{
-		Kind: kind, Backend: backend, Original: it.Original, Advertised: it.Name,
-		OriginalShadowed: shadowed,
+		Kind: policyKind(kind), Backend: backend, Original: it.Original, Advertised: it.Name, OriginalShadowed: shadowed,
 	}
 	if a := it.Annotations; a != nil {
-		item.Annotations = policy.Annotations{
-			ReadOnly: a.ReadOnlyHint, Destructive: a.DestructiveHint, Idempotent: a.IdempotentHint, OpenWorld: a.OpenWorldHint,
-		}
+		item.ReadOnlyHint, item.DestructiveHint = a.ReadOnlyHint, a.DestructiveHint
+		item.IdempotentHint, item.OpenWorldHint = a.IdempotentHint, a.OpenWorldHint
 	}
 	entry := &Entry{Target: &gatewayv1.Target{Backend: backend, Name: it.Original}}
 	if len(it.Arguments) > 0 {
-		item.Arguments = make(map[string]string, len(it.Arguments))
+		item.Args = make(map[string]string, len(it.Arguments))
 		entry.Declared = make(map[string]string, len(it.Arguments))
 		for _, a := range it.Arguments {
-			item.Arguments[a.Name] = a.Type
+			item.Args[a.Name] = a.Type
 			entry.Declared[mcpwire.Fold(a.Name)] = a.Name
 		}
 	}
 	entry.Prepared = s.Policies.Prepare(item)
 	return entry
+}
+
+// policyKind: a template is read as a resource.
+func policyKind(k mcpwire.ItemKind) policy.Kind {
+	switch k {
+	case mcpwire.ItemTool:
+		return policy.Tool
+	case mcpwire.ItemPrompt:
+		return policy.Prompt
+	case mcpwire.ItemResource, mcpwire.ItemTemplate:
+		return policy.Resource
+	}
+	return 0
 }
 
 // addLists notes the items of a replica's catalog in the order that the aggregator uses: by advertised name.
@@ -196,9 +208,7 @@ func (s *Snapshot) addLists(c *Catalog) {
 		slices.Sort(names)
 		list := make([]*policy.Prepared, len(names))
 		for i, n := range names {
-			if entry := s.items[key{kind, n}]; entry != nil {
-				list[i] = entry.Prepared // nil, never permitted, for a disputed name
-			}
+			list[i] = s.Prepared(kind, n)
 		}
 		s.lists[listKey{c.Digest, kind}] = list
 	}
@@ -267,11 +277,36 @@ func (s *Snapshot) byTemplate(uri string) *Entry {
 	return s.newEntry(owner, mcpwire.ItemResource, &gatewayv1.Item{Name: uri, Original: uri}, false)
 }
 
+// Prepared is the item with an advertised name for Permitted; one that is never permitted where there is none.
+func (s *Snapshot) Prepared(kind mcpwire.ItemKind, name string) *policy.Prepared {
+	if entry, _ := s.Resolve(kind, name); entry != nil {
+		return entry.Prepared
+	}
+	return s.Policies.Prepare(policy.Item{})
+}
+
 // List returns the prepared items of a kind in the order of the catalog with this digest; false for an unknown digest.
-// Nil entries are never permitted.
 func (s *Snapshot) List(digest string, kind mcpwire.ItemKind) ([]*policy.Prepared, bool) {
 	l, ok := s.lists[listKey{digest, kind}]
 	return l, ok
+}
+
+// Caller prepares a caller for the snapshot's policies from the verified payload of its token; the anonymous caller
+// where there is none.
+func (s *Snapshot) Caller(payload []byte) (*policy.Caller, error) {
+	if len(payload) == 0 {
+		return s.Policies.Anonymous(), nil
+	}
+	return s.Policies.NewCaller(payload)
+}
+
+// Context is what a decision takes into account of the request itself. An address that does not parse is absent.
+func Context(clientIP string, era mcpwire.Era) policy.Context {
+	ip, err := netip.ParseAddr(clientIP)
+	if err != nil {
+		ip = netip.Addr{}
+	}
+	return policy.Context{ClientIP: ip.Unmap(), Era: era.String()}
 }
 
 // View is the key under which lists filtered for the caller may be cached: a hash of the catalog, the policies and what
@@ -279,10 +314,8 @@ func (s *Snapshot) List(digest string, kind mcpwire.ItemKind) ([]*policy.Prepare
 func (s *Snapshot) View(c *policy.Caller, ctx policy.Context) string {
 	h := sha256.New()
 	h.Write([]byte(s.Digest))
-	h.Write([]byte{0})
-	h.Write([]byte(s.Policies.Revision()))
-	h.Write([]byte{0})
-	h.Write(s.Policies.ViewKey(c, ctx))
+	key := s.Policies.ViewKey(c, ctx) // includes the revision
+	h.Write(key[:])
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:22]
 }
 

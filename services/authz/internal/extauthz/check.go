@@ -138,7 +138,7 @@ func (s *Server) decide(r *request) outcome {
 		return out
 	}
 	out.snap, out.prepared = snap, p
-	if !snap.Policies.MayPermit(p.caller) {
+	if !p.caller.MayBePermitted() {
 		out.denial = noRole
 		return out
 	}
@@ -152,7 +152,7 @@ func (s *Server) decide(r *request) outcome {
 // judge is the decision table of design.md section 3.
 func (s *Server) judge(r *request, out *outcome) {
 	msg, snap := out.message, out.snap
-	ctx := policy.Context{ClientIP: r.clientIP, Era: msg.Era.String()}
+	ctx := engine.Context(r.clientIP, msg.Era)
 	switch {
 	case msg.VersionUnsupported: // the aggregator answers -32022
 		out.decided(policy.Decision{Allow: true, Reason: "unsupported_version"})
@@ -242,10 +242,10 @@ func (c *Caller) under(snap *engine.Snapshot) (*prepared, error) {
 	}
 	p := &prepared{set: snap.Policies, digest: snap.Digest}
 	var err error
-	if p.caller, err = snap.Policies.NewCaller(c.Claims.Payload); err != nil {
+	if p.caller, err = snap.Caller(c.Claims.Payload); err != nil {
 		return nil, err
 	}
-	if !snap.Policies.ReadsRequest() {
+	if reads := snap.Policies.Reads(); !reads.ClientIP && !reads.Era {
 		p.view = snap.View(p.caller, policy.Context{})
 	}
 	c.prepared.Store(p)

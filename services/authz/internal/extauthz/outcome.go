@@ -50,8 +50,8 @@ func (s *Server) seal(r *request, o *outcome) {
 		return
 	}
 	view := o.prepared.view
-	if o.snap.Policies.ReadsRequest() {
-		view = o.snap.View(o.prepared.caller, policy.Context{ClientIP: r.clientIP, Era: m.Era.String()})
+	if view == "" {
+		view = o.snap.View(o.prepared.caller, engine.Context(r.clientIP, m.Era))
 	}
 	sum := sha256.Sum256(r.body)
 	d := &gatewayv1.Decision{
@@ -144,7 +144,7 @@ func cors(r *request) []header {
 
 func overwrite(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(value)},
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}
 }

@@ -44,17 +44,15 @@ func (s *Server) Permitted(ctx context.Context, req *gatewayv1.PermittedRequest)
 	if err != nil {
 		return nil, err
 	}
-	caller, err := snap.Policies.NewCaller(d.TokenPayload)
+	caller, err := snap.Caller(d.TokenPayload)
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, "the caller cannot be judged")
 	}
-	pc := policy.Context{ClientIP: d.ClientIp, Era: mcpwire.Era(d.Era).String()}
+	pc := engine.Context(d.ClientIp, mcpwire.Era(d.Era))
 	if len(req.Names) > 0 {
 		list = make([]*policy.Prepared, len(req.Names))
 		for i, name := range req.Names {
-			if entry, _ := snap.Resolve(kind, name); entry != nil {
-				list[i] = entry.Prepared
-			}
+			list[i] = snap.Prepared(kind, name)
 		}
 	}
 	return &gatewayv1.PermittedResponse{

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"vmcp/internal/stack"
+)
+
+// up runs the gateway of the user's documents on this machine.
+func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("vmcp up", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	cfg := stack.Config{Progress: stderr}
+	fs.Var((*pathList)(&cfg.Source.Paths), "f", "YAML `file or directory`; may be repeated")
+	fs.StringVar(&cfg.Source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
+	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:4483", "`address` for clients")
+	fs.StringVar(&cfg.State, "state", "", "`directory` for keys, lists and logs (default ~/.local/state/vmcp/NAME)")
+	fs.StringVar(&cfg.Source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
+	fs.Var((*pathList)(&cfg.Run), "run", "`IMAGE='COMMAND ARGS…'`: start this program for an MCPServer with that image; may be repeated")
+	fs.StringVar(&cfg.TLSCert, "tls-cert", "", "certificate `file`, PEM: clients connect by TLS")
+	fs.StringVar(&cfg.TLSKey, "tls-key", "", "key `file`, PEM")
+	fs.BoolVar(&cfg.PublicTLS, "public-tls", false, "TLS ends in front of this listener: issuer and resourceUrl name another origin")
+	fs.StringVar(&cfg.Tools, "tools", "", "`directory` where Envoy is found or installed (default .tools beside the binary's directory)")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return errUsage
+	}
+	if fs.NArg() > 0 || len(cfg.Source.Paths) == 0 {
+		fmt.Fprintln(stderr, "usage: vmcp up -f FILE|DIR… [flags]; vmcp up -h lists them")
+		return errUsage
+	}
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return fmt.Errorf("finding the services beside this program: %w", err)
+	}
+	cfg.Bin = filepath.Dir(self)
+	if cfg.Tools == "" {
+		cfg.Tools = filepath.Join(filepath.Dir(cfg.Bin), ".tools")
+	}
+	err = stack.Up(ctx, cfg, func(s *stack.Stack) {
+		fmt.Fprintln(stderr, "logs, audit trail and keys are in", s.State)
+		fmt.Fprintln(stdout, "ready", s.URL)
+	})
+	if ctx.Err() != nil { // stopped as asked
+		return nil
+	}
+	return err
+}

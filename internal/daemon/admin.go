@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+)
+
+// Admin is the listener for operators: /livez, /readyz, /metrics, and on a Unix socket or loopback /debug/pprof/.
+// Never reachable through Envoy.
+type Admin struct {
+	Metrics *prometheus.Registry // process and Go runtime are in it already
+
+	mu     sync.Mutex
+	checks []check // in order of AddCheck
+	pages  map[string]http.Handler
+}
+
+type check struct {
+	name string
+	ok   func() error
+}
+
+// NewAdmin returns an Admin without checks: ready.
+func NewAdmin() *Admin {
+	a := &Admin{Metrics: prometheus.NewRegistry()}
+	a.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return a
+}
+
+// AddCheck makes readiness depend on ok, which says why not. It is called on every /readyz: read a snapshot, ask nobody.
+func (a *Admin) AddCheck(name string, ok func() error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.checks = append(a.checks, check{name, ok})
+}
+
+// Handle adds a page of the service's own, before Serve. pattern is of net/http.ServeMux.
+func (a *Admin) Handle(pattern string, h http.Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pages == nil {
+		a.pages = map[string]http.Handler{}
+	}
+	a.pages[pattern] = h
+}
+
+// NotReady returns the reasons why the service is not ready, as "name: reason"; none means ready.
+func (a *Admin) NotReady() []string {
+	a.mu.Lock()
+	checks := a.checks
+	a.mu.Unlock()
+	var reasons []string
+	for _, c := range checks {
+		if err := c.ok(); err != nil {
+			reasons = append(reasons, fmt.Sprintf("%s: %v", c.name, err))
+		}
+	}
+	return reasons
+}
+
+// Serve serves on l until ctx ends.
+func (a *Admin) Serve(ctx context.Context, l net.Listener, log *zap.Logger) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if reasons := a.NotReady(); len(reasons) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, strings.Join(reasons, "\n"))
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{Registry: a.Metrics}))
+	a.mu.Lock()
+	for pattern, h := range a.pages {
+		mux.Handle(pattern, h)
+	}
+	a.mu.Unlock()
+	if local(l) { // profiles hold memory contents
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
+}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxSocketPath is what fits into sockaddr_un on Linux, without the final zero byte.
+const maxSocketPath = 107
+
+// Listen opens addr: `unix:/path` or `host:port`. The socket is 0600, to be put in a directory that is 0700. A socket
+// that a dead process left behind is replaced; one that somebody serves, or a file of another kind, is an error.
+func Listen(addr string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(addr, "unix:")
+	if !unix {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listening on %s: %w", addr, err)
+		}
+		return l, nil
+	}
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("listening on %s: the path has %d bytes, at most %d fit: use a shorter directory", addr, len(path), maxSocketPath)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("a file that is no socket is in the way")
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return errors.New("another process serves it")
+	}
+	return os.Remove(path)
+}
+
+// Network returns the network and address for net.Dial of an address in the form that Listen takes.
+func Network(addr string) (network, address string) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return "unix", path
+	}
+	return "tcp", addr
+}
+
+// local reports whether only this machine reaches the listener.
+func local(l net.Listener) bool {
+	switch a := l.Addr().(type) {
+	case *net.UnixAddr:
+		return true
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	}
+	return false
+}

@@ -1,0 +1,502 @@
+package envoyproc
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// gateway is the shipped configuration on a real Envoy, with an authz and an aggregator that remember what they saw.
+type gateway struct {
+	dir, url, log, accessLog string
+	process                  Config
+	addresses                Addresses
+	authz                    *authz
+	aggregator               *upstream
+	stopAuthz                func()
+}
+
+type authz struct {
+	authv3.UnimplementedAuthorizationServer
+	mu   sync.Mutex
+	seen []*authv3.CheckRequest
+}
+
+// Check allows, unless the header mcp-test asks for something else.
+func (a *authz) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	a.mu.Lock()
+	a.seen = append(a.seen, req)
+	a.mu.Unlock()
+	h := req.Attributes.Request.Http
+	denied := func(code typev3.StatusCode, body string) (*authv3.CheckResponse, error) {
+		return &authv3.CheckResponse{
+			Status:          &status.Status{Code: int32(codes.PermissionDenied)},
+			DynamicMetadata: metadata("deny"),
+			HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
+				Status:  &typev3.HttpStatus{Code: code},
+				Headers: []*corev3.HeaderValueOption{set("content-type", "application/x-authz"), set("www-authenticate", "Bearer")},
+				Body:    body,
+			}},
+		}, nil
+	}
+	ok := &authv3.OkHttpResponse{
+		Headers:         []*corev3.HeaderValueOption{set("x-vmcp-decision", "sealed"), set("x-vmcp-principal", "ann")},
+		HeadersToRemove: []string{"authorization"},
+	}
+	switch want := header(req, "mcp-test"); {
+	case strings.HasPrefix(h.Path, "/.well-known/"):
+		return denied(200, "metadata")
+	case want == "400":
+		return denied(400, "from authz")
+	case want == "503":
+		return denied(503, "from authz")
+	case want == "204":
+		return denied(204, "")
+	case want == "slow":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case want == "path":
+		ok.Headers = append(ok.Headers, set(":path", "/admin"))
+	case want == "cookie":
+		ok.Headers = append(ok.Headers, set("cookie", "a=b"))
+	}
+	return &authv3.CheckResponse{
+		Status:          &status.Status{},
+		DynamicMetadata: metadata("allow"),
+		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
+	}, nil
+}
+
+func set(key, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: key, Value: value}, // Envoy ignores RawValue in answers
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+func metadata(decision string) *structpb.Struct {
+	s, err := structpb.NewStruct(map[string]any{
+		"decision": decision, "reason": "policy", "method": "tools/call", "target": "k8s/delete", "caller": "ann",
+		"policies": []any{"p0", "p1"}, "revision": "r1",
+	})
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// header returns all values of a header that reached authz, joined by "|".
+func header(req *authv3.CheckRequest, name string) string {
+	var values []string
+	for _, h := range req.Attributes.Request.Http.GetHeaderMap().GetHeaders() {
+		if h.Key == name {
+			values = append(values, string(h.RawValue))
+		}
+	}
+	return strings.Join(values, "|")
+}
+
+func (a *authz) last() *authv3.CheckRequest {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.seen) == 0 {
+		return nil
+	}
+	return a.seen[len(a.seen)-1]
+}
+
+func (a *authz) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.seen)
+}
+
+type upstream struct {
+	mu   sync.Mutex
+	seen []*http.Request
+}
+
+func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	u.mu.Lock()
+	u.seen = append(u.seen, r)
+	u.mu.Unlock()
+	fmt.Fprintf(w, "upstream got %d bytes", len(body))
+}
+
+func (u *upstream) take() []*http.Request {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	seen := u.seen
+	u.seen = nil
+	return seen
+}
+
+// envoy returns the real binary, installed into the repository's .tools as `make` does.
+func envoy(t testing.TB) string {
+	t.Helper()
+	path, err := Find(t.Context(), "../../.tools")
+	if err != nil {
+		t.Fatalf("these tests need the real Envoy: %v", err)
+	}
+	return path
+}
+
+func shipped(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../../deploy/envoy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// tempDir is short enough for socket paths, unlike t.TempDir.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "vmcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// prepare writes the rendered configuration of a gateway whose plain listener is open.
+func prepare(t testing.TB) *gateway {
+	t.Helper()
+	dir := tempDir(t)
+	g := &gateway{dir: dir, authz: &authz{}, aggregator: &upstream{}, log: filepath.Join(dir, "envoy.log"), accessLog: filepath.Join(dir, "access.log")}
+	g.addresses = Addresses{
+		TLS:        "unix:" + dir + "/tls.sock",
+		Plain:      freePort(t),
+		Admin:      dir + "/admin.sock",
+		Authz:      "unix:" + dir + "/authz.sock",
+		Aggregator: "unix:" + dir + "/agg.sock",
+		AuthServer: "unix:" + dir + "/as.sock",
+		TLSFile:    dir + "/tls.yaml",
+		AccessLog:  g.accessLog,
+		Endpoint:   "/mcp",
+	}
+	g.url = "http://" + g.addresses.Plain
+	cert, key, err := WriteSelfSigned(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsFile, err := RenderTLS(shipped(t, "tls.yaml"), cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := Render(shipped(t, "envoy.yaml"), g.addresses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.process = Config{Path: envoy(t), File: dir + "/envoy.yaml", Log: g.log, Admin: g.addresses.Admin}
+	for path, content := range map[string][]byte{g.addresses.TLSFile: tlsFile, g.process.File: config} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}
+
+func (g *gateway) startAuthz(t testing.TB) {
+	t.Helper()
+	os.Remove(g.dir + "/authz.sock")
+	l, err := net.Listen("unix", g.dir+"/authz.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(6 << 20))
+	authv3.RegisterAuthorizationServer(s, g.authz)
+	go s.Serve(l)
+	g.stopAuthz = s.Stop
+	t.Cleanup(s.Stop)
+}
+
+func start(t testing.TB) *gateway {
+	t.Helper()
+	g := prepare(t)
+	g.startAuthz(t)
+	l, err := net.Listen("unix", g.dir+"/agg.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: g.aggregator}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	g.run(t)
+	return g
+}
+
+// run runs Envoy until the test ends, or until stop is called.
+func (g *gateway) run(t testing.TB) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := Run(ctx, g.process)
+		if err != nil {
+			t.Error(err)
+		}
+		cancel(err)
+	})
+	stop = func() { cancel(nil); wg.Wait() }
+	t.Cleanup(stop)
+	ready, done := context.WithTimeout(ctx, 20*time.Second)
+	defer done()
+	if err := Ready(ready, g.process.Admin); err != nil {
+		t.Fatal(err)
+	}
+	return stop
+}
+
+func (g *gateway) do(t testing.TB, method, path string, body io.Reader, headers ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, g.url+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1]) // as spelled
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(got)
+}
+
+func TestEdge(t *testing.T) {
+	g := start(t)
+
+	t.Run("allowed", func(t *testing.T) {
+		res, body := g.do(t, "POST", "/mcp?token=secret", strings.NewReader("abc"),
+			"X-VMCP-Decision", "forged", "x-vmcp-other", "forged", "X-Envoy-Retry-On", "5xx", "x-envoy-upstream-rq-timeout-ms", "1",
+			"X-Request-Id", "mine", "Authorization", "Bearer t1", "authorization", "Bearer t2", "Cookie", "c=d", "Mcp-Session-Id", "s",
+			"Mcp-Name", "n", "Origin", "http://o", "X-Forwarded-For", "8.8.8.8", "Connection", "x-vmcp-decision")
+		if res.StatusCode != 200 || body != "upstream got 3 bytes" {
+			t.Fatalf("got %d %q", res.StatusCode, body)
+		}
+		check := g.authz.last()
+		h := check.Attributes.Request.Http
+		if got, want := string(h.RawBody), "abc"; got != want {
+			t.Errorf("authz got body %q, want %q", got, want)
+		}
+		// Envoy 1.40 joins lines of this header also with encode_raw_headers; authz refuses the comma.
+		if got, want := header(check, "authorization"), "Bearer t1,Bearer t2"; got != want {
+			t.Errorf("authz got authorization %q, want %q", got, want)
+		}
+		if got := header(check, "x-vmcp-decision") + header(check, "x-vmcp-other") + header(check, "cookie"); got != "" {
+			t.Errorf("authz got headers it should not see: %q", got)
+		}
+		if h.Method != "POST" || h.Path != "/mcp?token=secret" || h.Host != g.addresses.Plain {
+			t.Errorf("authz got method %q, path %q, host %q", h.Method, h.Path, h.Host)
+		}
+		if header(check, "mcp-name") != "n" || header(check, "origin") != "http://o" || header(check, "mcp-session-id") != "s" {
+			t.Errorf("authz misses headers: %v", h.GetHeaderMap())
+		}
+		if id := header(check, "x-request-id"); id == "" || id == "mine" {
+			t.Errorf("x-request-id %q is not Envoy's own", id)
+		}
+		if got := check.Attributes.Source.Address.GetSocketAddress().GetAddress(); got != "127.0.0.1" {
+			t.Errorf("authz got peer %q", got)
+		}
+		seen := g.aggregator.take()
+		if len(seen) != 1 {
+			t.Fatalf("aggregator saw %d requests", len(seen))
+		}
+		got := seen[0].Header
+		if fmt.Sprint(got["X-Vmcp-Decision"], got["X-Vmcp-Principal"]) != "[sealed] [ann]" {
+			t.Errorf("aggregator got decision %q, principal %q", got["X-Vmcp-Decision"], got["X-Vmcp-Principal"])
+		}
+		for name := range got {
+			switch {
+			case name == "Authorization", strings.HasPrefix(name, "X-Vmcp-") && name != "X-Vmcp-Decision" && name != "X-Vmcp-Principal",
+				strings.HasPrefix(name, "X-Envoy-") && name != "X-Envoy-External-Address":
+				t.Errorf("aggregator got %s: %q", name, got[name])
+			}
+		}
+		if got, want := got.Get("X-Request-Id"), header(check, "x-request-id"); got != want {
+			t.Errorf("aggregator got x-request-id %q, authz %q", got, want)
+		}
+	})
+
+	big := strings.Repeat("x", 4<<20)
+	rpc := func(code int, message string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","error":{"code":%d,"message":%q}}`, code, message)
+	}
+	const jsonType, own = "application/json", "application/x-authz"
+	for _, tt := range []struct {
+		name, method, path string
+		headers            []string
+		body               string
+		code               int
+		want, contentType  string
+		checks, upstream   int
+	}{
+		{name: "largest body", method: "POST", path: "/mcp", body: big, code: 200, want: "upstream got 4194304 bytes", contentType: "text/plain; charset=utf-8", checks: 1, upstream: 1},
+		{name: "body too large", method: "POST", path: "/mcp", body: big + "x", code: 413, want: rpc(-32600, "request body too large"), contentType: jsonType},
+		{name: "unknown path", method: "GET", path: "/nope", code: 404, want: rpc(-32600, "no such path"), contentType: jsonType},
+		{name: "near path", method: "POST", path: "/mcp/", body: "{}", code: 404, want: rpc(-32600, "no such path"), contentType: jsonType},
+		{name: "case", method: "POST", path: "/MCP", body: "{}", code: 404, want: rpc(-32600, "no such path"), contentType: jsonType},
+		{name: "parameter", method: "POST", path: "/mcp;a=b", body: "{}", code: 404, want: rpc(-32600, "no such path"), contentType: jsonType},
+		{name: "normalised", method: "POST", path: "/oauth/../mcp", body: "{}", code: 200, want: "upstream got 2 bytes", contentType: "text/plain; charset=utf-8", checks: 1, upstream: 1},
+		{name: "encoded traversal", method: "POST", path: "/oauth/%2e%2e/mcp", body: "{}", code: 200, want: "upstream got 2 bytes", contentType: "text/plain; charset=utf-8", checks: 1, upstream: 1},
+		{name: "escaped slash", method: "POST", path: "/oauth%2f..%2fmcp", body: "{}", code: 400, want: rpc(-32600, "malformed HTTP request"), contentType: jsonType},
+		{name: "metadata", method: "GET", path: "/.well-known/oauth-protected-resource/mcp", code: 200, want: "metadata", contentType: own, checks: 1},
+		{name: "root metadata", method: "GET", path: "/.well-known/oauth-protected-resource", code: 200, want: "metadata", contentType: own, checks: 1},
+		{name: "metadata traversal", method: "POST", path: "/.well-known/oauth-protected-resource/../../mcp", body: "{}", code: 200, want: "upstream got 2 bytes", contentType: "text/plain; charset=utf-8", checks: 1, upstream: 1},
+		{name: "authz says 400", method: "POST", path: "/mcp", headers: []string{"mcp-test", "400"}, body: "{}", code: 400, want: "from authz", contentType: own, checks: 1},
+		{name: "authz says 503", method: "POST", path: "/mcp", headers: []string{"mcp-test", "503"}, body: "{}", code: 503, want: "from authz", contentType: own, checks: 1},
+		{name: "authz says 204", method: "OPTIONS", path: "/mcp", headers: []string{"mcp-test", "204"}, code: 204, want: "", contentType: "", checks: 1},
+		{name: "authz slow", method: "POST", path: "/mcp", headers: []string{"mcp-test", "slow"}, body: "{}", code: 503, want: rpc(-32603, "authorization service unavailable"), contentType: jsonType, checks: 1},
+		{name: "authz changes the path", method: "POST", path: "/mcp", headers: []string{"mcp-test", "path"}, body: "{}", code: 500, want: rpc(-32603, "authorization service unavailable"), contentType: jsonType, checks: 1},
+		{name: "authz sets another header", method: "POST", path: "/mcp", headers: []string{"mcp-test", "cookie"}, body: "{}", code: 500, want: rpc(-32603, "authorization service unavailable"), contentType: jsonType, checks: 1},
+		{name: "no authserver", method: "GET", path: "/oauth/authorize", code: 503, want: `{"error":"temporarily_unavailable"}`, contentType: jsonType},
+		{name: "underscore", method: "POST", path: "/mcp", headers: []string{"x_vmcp_decision", "forged"}, body: "{}", code: 400, want: rpc(-32600, "malformed HTTP request"), contentType: jsonType},
+		{name: "large header", method: "POST", path: "/mcp", headers: []string{"x-big", strings.Repeat("x", 50<<10)}, body: "{}", code: 431, want: rpc(-32600, "request headers too large"), contentType: jsonType},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g.aggregator.take()
+			before := g.authz.count()
+			res, body := g.do(t, tt.method, tt.path, strings.NewReader(tt.body), tt.headers...)
+			if res.StatusCode != tt.code || body != tt.want {
+				t.Errorf("got %d %q, want %d %q", res.StatusCode, body, tt.code, tt.want)
+			}
+			if got := res.Header.Get("content-type"); got != tt.contentType {
+				t.Errorf("content-type %q, want %q", got, tt.contentType)
+			}
+			if got := g.authz.count() - before; got != tt.checks {
+				t.Errorf("authz was asked %d times, want %d", got, tt.checks)
+			}
+			if got := len(g.aggregator.take()); got != tt.upstream {
+				t.Errorf("aggregator saw %d requests, want %d", got, tt.upstream)
+			}
+		})
+	}
+
+	t.Run("authz away", func(t *testing.T) {
+		g.stopAuthz()
+		res, body := g.do(t, "POST", "/mcp", strings.NewReader("{}"))
+		if res.StatusCode != 503 || body != rpc(-32603, "authorization service unavailable") {
+			t.Errorf("got %d %q", res.StatusCode, body)
+		}
+		if got := len(g.aggregator.take()); got != 0 {
+			t.Errorf("aggregator saw %d requests", got)
+		}
+		g.startAuthz(t)
+		if res, body := g.do(t, "POST", "/mcp", strings.NewReader("{}")); res.StatusCode != 200 {
+			t.Errorf("first request after its restart: %d %q", res.StatusCode, body)
+		}
+	})
+
+	t.Run("access log", func(t *testing.T) {
+		line := g.logged(t, "/mcp", 200)
+		for key, want := range map[string]string{
+			"decision": `"allow"`, "reason": `"policy"`, "method": `"tools/call"`, "target": `"k8s/delete"`, "caller": `"ann"`,
+			"policies": `["p0","p1"]`, "revision": `"r1"`, "http_method": `"POST"`, "client": `"127.0.0.1"`, "details": `"via_upstream"`,
+			"received": `3`,
+		} {
+			if got := string(line[key]); got != want {
+				t.Errorf("%s: got %s, want %s", key, got, want)
+			}
+		}
+		text, err := os.ReadFile(g.accessLog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{"secret", "Bearer", "t1", "forged", "sealed"} {
+			if bytes.Contains(text, []byte(secret)) {
+				t.Errorf("the access log holds %q", secret)
+			}
+		}
+	})
+}
+
+// logged waits for the first line of the access log with that path and code.
+func (g *gateway) logged(t *testing.T, path string, code int) map[string]json.RawMessage {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, _ := os.ReadFile(g.accessLog)
+		for line := range bytes.Lines(text) {
+			var got map[string]json.RawMessage
+			if json.Unmarshal(line, &got) == nil && string(got["path"]) == fmt.Sprintf("%q", path) && string(got["code"]) == fmt.Sprint(code) {
+				return got
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("no line for %s %d in the access log:\n%s", path, code, text)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	g := start(t)
+	dial := func() tls.ConnectionState {
+		c, err := net.Dial("unix", g.dir+"/tls.sock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tc := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		defer tc.Close()
+		if err := tc.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		return tc.ConnectionState()
+	}
+	first := dial()
+	if first.NegotiatedProtocol != "h2" {
+		t.Errorf("negotiated %q, want h2", first.NegotiatedProtocol)
+	}
+	if _, _, err := WriteSelfSigned(g.dir); err != nil { // a renewed certificate, renamed into place
+		t.Fatal(err)
+	}
+	for range 200 {
+		if !dial().PeerCertificates[0].Equal(first.PeerCertificates[0]) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("the renewed certificate was not picked up")
+}

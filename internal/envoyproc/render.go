@@ -1,0 +1,177 @@
+package envoyproc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Addresses is all that may be replaced in deploy/envoy/envoy.yaml. Every field is required.
+//
+// An address is `IP:PORT` or `unix:/path`. A listener that nobody needs is given a socket in a private directory.
+type Addresses struct {
+	TLS        string // listener mcp_tls
+	Plain      string // listener mcp_plain
+	Admin      string // path of the admin socket
+	Authz      string // address of authz (gRPC)
+	Aggregator string // address of the aggregator (HTTP/1.1)
+	AuthServer string // address of the authorization server (HTTP/1.1)
+	TLSFile    string // path of the rendered tls.yaml, see RenderTLS
+	AccessLog  string // path of the access log
+	Endpoint   string // path of the MCP endpoint, gatewayconfig.Endpoint.Path
+}
+
+// Render returns config with the addresses replaced. A place that is not found is an error, so that this code and the
+// file cannot drift apart.
+func Render(config []byte, a Addresses) ([]byte, error) {
+	if !strings.HasPrefix(a.Endpoint, "/") || strings.HasSuffix(a.Endpoint, "/") || strings.ContainsAny(a.Endpoint, "?#% ") ||
+		strings.HasPrefix(a.Endpoint, "/oauth/") || strings.HasPrefix(a.Endpoint, "/.well-known/") {
+		return nil, fmt.Errorf("endpoint path %q: must start with /, not end with it, and leave /oauth/ and /.well-known/ alone", a.Endpoint)
+	}
+	doc, err := parse(config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the Envoy configuration: %w", err)
+	}
+	const hcm = "static_resources/listeners/mcp_tls/filter_chains/0/filters/0/typed_config/"
+	const routes = hcm + "route_config/virtual_hosts/vmcp/routes/"
+	errs := []error{
+		doc.address("static_resources/listeners/mcp_tls/address", a.TLS),
+		doc.address("static_resources/listeners/mcp_plain/address", a.Plain),
+		doc.text("admin/address/pipe/path", a.Admin),
+		doc.text("static_resources/listeners/mcp_tls/filter_chains/0/transport_socket/typed_config/common_tls_context/"+
+			"tls_certificate_sds_secret_configs/server/sds_config/path_config_source/path", a.TLSFile),
+		doc.text(hcm+"access_log/0/typed_config/path", a.AccessLog),
+		doc.text(routes+"mcp/match/path", a.Endpoint),
+		doc.text(routes+"resource_metadata/match/path", "/.well-known/oauth-protected-resource"+a.Endpoint),
+	}
+	for cluster, address := range map[string]string{"authz": a.Authz, "aggregator": a.Aggregator, "authserver": a.AuthServer} {
+		errs = append(errs, doc.address("static_resources/clusters/"+cluster+"/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address", address))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return doc.bytes()
+}
+
+// RenderTLS returns config (deploy/envoy/tls.yaml) with the files of the certificate and its key. Envoy reads both
+// again when a file is renamed into the certificate's directory.
+func RenderTLS(config []byte, certFile, keyFile string) ([]byte, error) {
+	doc, err := parse(config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the Envoy TLS configuration: %w", err)
+	}
+	const cert = "resources/server/tls_certificate/"
+	err = errors.Join(
+		doc.text(cert+"certificate_chain/filename", certFile),
+		doc.text(cert+"private_key/filename", keyFile),
+		doc.text(cert+"watched_directory/path", filepath.Dir(certFile)),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return doc.bytes()
+}
+
+type document struct{ root *yaml.Node }
+
+func parse(config []byte) (document, error) {
+	var n yaml.Node
+	if err := yaml.Unmarshal(config, &n); err != nil {
+		return document{}, err
+	}
+	if len(n.Content) != 1 {
+		return document{}, errors.New("not one YAML document")
+	}
+	return document{n.Content[0]}, nil
+}
+
+func (d document) bytes() ([]byte, error) {
+	var out bytes.Buffer
+	e := yaml.NewEncoder(&out)
+	e.SetIndent(2)
+	if err := e.Encode(d.root); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// at follows a path: a key of a mapping; in a sequence the element with that name, or its index.
+func (d document) at(path string) (*yaml.Node, error) {
+	n := d.root
+	for step := range strings.SplitSeq(path, "/") {
+		if n = member(n, step); n == nil {
+			return nil, fmt.Errorf("the Envoy configuration has no %s (at %q)", path, step)
+		}
+	}
+	return n, nil
+}
+
+func member(n *yaml.Node, step string) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == step {
+				return n.Content[i+1]
+			}
+		}
+	case yaml.SequenceNode:
+		for i, e := range n.Content {
+			if name := member(e, "name"); strconv.Itoa(i) == step || name != nil && name.Value == step {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+func (d document) text(path, value string) error {
+	if value == "" {
+		return fmt.Errorf("no value for %s of the Envoy configuration", path)
+	}
+	n, err := d.at(path)
+	if err != nil {
+		return err
+	}
+	if n.Kind != yaml.ScalarNode {
+		return fmt.Errorf("%s of the Envoy configuration is not a plain value", path)
+	}
+	n.SetString(value)
+	return nil
+}
+
+func (d document) address(path, value string) error {
+	n, err := d.at(path)
+	if err != nil {
+		return err
+	}
+	if n.Kind != yaml.MappingNode || member(n, "pipe") == nil && member(n, "socket_address") == nil {
+		return fmt.Errorf("%s of the Envoy configuration is not an address", path)
+	}
+	var address any
+	if socket, ok := strings.CutPrefix(value, "unix:"); ok {
+		if len(socket) > 107 {
+			return fmt.Errorf("%s: socket path %q has %d bytes, at most 107 fit", path, socket, len(socket))
+		}
+		address = map[string]any{"pipe": map[string]any{"path": socket, "mode": 0o600}}
+	} else {
+		host, port, err := net.SplitHostPort(value)
+		if err != nil {
+			return fmt.Errorf("%s: address %q: want IP:PORT or unix:/path", path, value)
+		}
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || net.ParseIP(host) == nil {
+			return fmt.Errorf("%s: address %q: want IP:PORT or unix:/path", path, value)
+		}
+		address = map[string]any{"socket_address": map[string]any{"address": host, "port_value": number}}
+	}
+	return n.Encode(address)
+}

@@ -1,0 +1,117 @@
+package mcptest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Answer is what a raw server writes for one JSON-RPC method, byte for byte but for three placeholders: ID is the
+// request's id, TOKEN its progress token, -N a dash and the number of requests of that method so far, from 1.
+type Answer struct {
+	Status int               // 0: 200
+	Type   string            // content type; empty: application/json
+	Header map[string]string // further response headers
+	Body   string
+	Hold   bool // keep the response open after Body until the client goes away
+	Reset  bool // reset the connection after Body
+}
+
+// SSE is an answer of server-sent events.
+func SSE(body string) Answer { return Answer{Type: "text/event-stream", Body: body} }
+
+// JSON is an answer of one JSON text.
+func JSON(body string) Answer { return Answer{Body: body} }
+
+// NewRaw starts a hand-written server, free of any SDK. answers is keyed by JSON-RPC method, or GET or DELETE for
+// those HTTP methods. What is not in answers behaves: server/discover and initialize as era says, notifications are
+// accepted, everything else is -32601.
+func NewRaw(tb testing.TB, era Era, answers map[string]Answer) *HTTP {
+	tb.Helper()
+	h := &HTTP{done: make(chan struct{}), released: make(chan struct{})}
+	all := map[string]Answer{
+		"initialize": {Header: map[string]string{"Mcp-Session-Id": "raw-N"},
+			Body: `{"jsonrpc":"2.0","id":ID,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"prompts":{},"resources":{}},"serverInfo":{"name":"raw","version":"0"}}}`},
+		"server/discover": JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"prompts":{},"resources":{}},"ttlMs":0,"cacheScope":"private"}}`),
+		"GET":             {Status: http.StatusMethodNotAllowed, Type: "text/plain", Body: "no"},
+		"DELETE":          {Status: http.StatusOK, Type: "text/plain"},
+	}
+	switch era {
+	case Legacy:
+		all["server/discover"] = Answer{Status: http.StatusBadRequest, Type: "text/plain", Body: "Bad Request: no session"}
+	case Dual:
+		answer := all["server/discover"]
+		answer.Body = strings.Replace(answer.Body, `"2026-07-28"`, `"2026-07-28","2025-11-25"`, 1)
+		all["server/discover"] = answer
+	case Modern:
+		all["initialize"] = Answer{Status: http.StatusBadRequest,
+			Body: `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"unsupported","data":{"supported":["2026-07-28"],"requested":"2025-11-25"}}}`}
+	}
+	for method, answer := range answers {
+		all[method] = answer
+	}
+	h.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.serveRaw(w, r, all) })
+	h.server = httptest.NewServer(h)
+	h.URL = h.server.URL + "/mcp"
+	tb.Cleanup(h.Close)
+	return h
+}
+
+func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[string]Answer) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	var req struct {
+		ID     json.RawMessage
+		Method string
+		Params struct {
+			Meta struct{ ProgressToken json.RawMessage } `json:"_meta"`
+		}
+	}
+	json.Unmarshal(body, &req)
+	key := req.Method
+	if r.Method != http.MethodPost {
+		key = r.Method
+	}
+	answer, ok := answers[key]
+	switch {
+	case ok:
+	case req.ID == nil || req.Method == "":
+		answer = Answer{Status: http.StatusAccepted}
+	default:
+		answer = JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"method not found"}}`)
+	}
+	n := 0
+	for _, seen := range h.Requests() {
+		if seen.Method == req.Method && seen.HTTP == r.Method {
+			n++
+		}
+	}
+	fill := strings.NewReplacer("ID", string(req.ID), "TOKEN", string(req.Params.Meta.ProgressToken), "-N", "-"+strconv.Itoa(n))
+	for name, value := range answer.Header {
+		w.Header().Set(name, fill.Replace(value))
+	}
+	if answer.Type == "" && answer.Status != http.StatusAccepted {
+		answer.Type = "application/json"
+	}
+	w.Header().Set("Content-Type", answer.Type)
+	if answer.Status != 0 {
+		w.WriteHeader(answer.Status)
+	}
+	io.WriteString(w, fill.Replace(answer.Body))
+	http.NewResponseController(w).Flush()
+	switch {
+	case answer.Hold:
+		select {
+		case <-r.Context().Done():
+		case <-h.done:
+		}
+	case answer.Reset:
+		resetConn(w)
+	}
+}

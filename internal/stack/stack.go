@@ -1,0 +1,376 @@
+// Package stack runs the whole gateway on this machine: Envoy and the services as child processes with Unix sockets
+// between them, from the shipped Envoy configuration and the user's own documents. `vmcp up`, the demo and e2e use it.
+// It owns the layout of the state directory and the order of starting; what a request meets is in the services.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	envoyconfig "vmcp/deploy/envoy"
+	"vmcp/internal/child"
+	"vmcp/internal/envoyproc"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+)
+
+// Config says what is run and where.
+type Config struct {
+	Source    gatewayconfig.Source // Paths, Name, Secrets
+	Listen    string               // host:port for clients
+	State     string               // directory that outlives a run; empty: one by the virtual server's name
+	Bin       string               // directory of the services' binaries
+	Tools     string               // directory where Envoy is found or installed
+	Run       []string             // IMAGE=COMMAND ARGS…
+	TLSCert   string               // with TLSKey: clients connect by TLS
+	TLSKey    string
+	PublicTLS bool // TLS ends in front of Listen: issuer and resourceUrl name another origin
+	Workers   int  // Envoy's worker threads; 0: 1
+	// StartTimeout bounds the time until calls succeed; 0: 60 s.
+	StartTimeout time.Duration
+	Progress     io.Writer
+}
+
+// Stack is a running gateway.
+type Stack struct {
+	URL    string // of the MCP endpoint, as clients reach it
+	State  string // directory: logs, audit.jsonl, access.jsonl, keys, lists
+	Listen string // host:port
+
+	run      string // sockets
+	endpoint string
+	mu       sync.Mutex
+	pids     map[string]int
+	restart  map[string]context.CancelFunc
+}
+
+// Up starts the gateway, calls ready when calls will succeed, and blocks until ctx ends or a part fails for good.
+func Up(ctx context.Context, cfg Config, ready func(*Stack)) error {
+	cfg.Source.Loopback, cfg.Source.Parts = true, gatewayconfig.PartAll
+	gw, err := gatewayconfig.Load(cfg.Source)
+	if err != nil {
+		return err
+	}
+	for _, n := range gw.Notes {
+		fmt.Fprintln(cfg.Progress, n)
+	}
+	s, err := prepare(&cfg, gw)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(s.run)
+
+	fmt.Fprintln(cfg.Progress, "looking for Envoy", envoyproc.Version)
+	envoy, err := envoyproc.Find(ctx, cfg.Tools)
+	if err != nil {
+		return err
+	}
+	envoyFile, err := s.envoyConfig(&cfg)
+	if err != nil {
+		return err
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	services := []child.Config{s.authz(&cfg), s.aggregator(&cfg)}
+	for _, c := range services {
+		fmt.Fprintln(cfg.Progress, "starting", c.Name)
+		g.Go(func() error { return s.supervise(ctx, c) })
+	}
+	fmt.Fprintln(cfg.Progress, "starting envoy")
+	g.Go(func() error {
+		return envoyproc.Run(ctx, envoyproc.Config{Path: envoy, File: envoyFile, Log: s.file("envoy.log"),
+			Admin: s.sock("envoy-admin"), Concurrency: cfg.Workers, Started: func(pid int) { s.started("envoy", pid) }})
+	})
+	g.Go(func() error {
+		limit := cfg.StartTimeout
+		if limit == 0 {
+			limit = 60 * time.Second
+		}
+		wait, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		if err := s.wait(wait); err != nil {
+			if ctx.Err() != nil { // a child failed first and says more
+				return ctx.Err()
+			}
+			return err
+		}
+		ready(s)
+		return nil
+	})
+	return g.Wait()
+}
+
+func (s *Stack) file(name string) string { return filepath.Join(s.State, name) }
+func (s *Stack) sock(name string) string { return filepath.Join(s.run, name+".sock") }
+
+// Socket is the path of a service's socket, for tests that go around Envoy.
+func (s *Stack) Socket(name string) string { return s.sock(name) }
+
+// prepare makes the directories and keys.
+func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
+	host, port, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
+		return nil, errors.New("--tls-cert and --tls-key go together")
+	}
+	scheme := "http"
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	if err := checkOrigins(cfg, gw, scheme); err != nil {
+		return nil, err
+	}
+	s := &Stack{Listen: cfg.Listen, State: cfg.State, endpoint: gw.Endpoint.Path, pids: map[string]int{}, restart: map[string]context.CancelFunc{}}
+	switch {
+	case cfg.PublicTLS && gw.Endpoint.URL != "":
+		s.URL = gw.Endpoint.URL
+	case isLoopback(host): // Entra takes plain http redirects on this name only
+		s.URL = scheme + "://localhost:" + port + s.endpoint
+	default:
+		s.URL = scheme + "://" + cfg.Listen + s.endpoint
+	}
+	if s.State == "" {
+		base := os.Getenv("XDG_STATE_HOME")
+		if base == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return nil, fmt.Errorf("finding a place for state: %w: give --state DIR", err)
+			}
+			base = filepath.Join(home, ".local", "state")
+		}
+		s.State = filepath.Join(base, "vmcp", gw.Name)
+	}
+	if s.State, err = filepath.Abs(s.State); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{s.State, s.file("authz"), s.file("aggregator"), s.file("parked-tls")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("making the state directory: %w", err)
+		}
+	}
+	for _, ring := range []string{"seal", "session"} {
+		if err := keyring.Ensure(s.file("keys/" + ring)); err != nil {
+			return nil, err
+		}
+	}
+	// Sockets live in a short private path: a socket's path may have 107 bytes, a state directory's more.
+	if s.run, err = os.MkdirTemp("", "vmcp-"); err != nil {
+		return nil, fmt.Errorf("making a directory for sockets: %w", err)
+	}
+	return s, nil
+}
+
+// checkOrigins refuses documents whose URLs lead elsewhere: a client would follow them away from this gateway.
+func checkOrigins(cfg *Config, gw *gatewayconfig.Gateway, scheme string) error {
+	if cfg.PublicTLS {
+		return nil
+	}
+	_, port, _ := net.SplitHostPort(cfg.Listen)
+	var errs []error
+	for _, u := range []struct{ field, value string }{
+		{"incomingAuth.oidcConfigRef.resourceUrl", gw.Endpoint.ResourceURL},
+		{"authServerConfig.issuer", ownIssuer(gw)},
+	} {
+		if u.value == "" {
+			continue
+		}
+		p, err := url.Parse(u.value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", u.field, err)
+		}
+		own := p.Scheme == scheme && (p.Host == cfg.Listen || isLoopback(p.Hostname()) && p.Port() == port)
+		if !own {
+			errs = append(errs, fmt.Errorf("%s is %s, but clients connect to %s://localhost:%s here: write that, or use --listen, --tls-cert and --tls-key, or --public-tls where TLS ends in front", u.field, u.value, scheme, port))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func ownIssuer(gw *gatewayconfig.Gateway) string {
+	if gw.AuthServer == nil {
+		return ""
+	}
+	return gw.AuthServer.Issuer
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// envoyConfig writes the shipped configuration with this run's addresses. The listener that nobody needs gets a socket
+// in the private directory.
+func (s *Stack) envoyConfig(cfg *Config) (string, error) {
+	cert, key, err := envoyproc.WriteSelfSigned(s.file("parked-tls"))
+	if err != nil {
+		return "", err
+	}
+	tls, plain := "unix:"+s.sock("parked"), cfg.Listen
+	if cfg.TLSCert != "" {
+		if cert, err = filepath.Abs(cfg.TLSCert); err != nil {
+			return "", err
+		}
+		if key, err = filepath.Abs(cfg.TLSKey); err != nil {
+			return "", err
+		}
+		tls, plain = cfg.Listen, "unix:"+s.sock("parked")
+	}
+	tlsText, err := envoyproc.RenderTLS(envoyconfig.TLS, cert, key)
+	if err != nil {
+		return "", err
+	}
+	text, err := envoyproc.Render(envoyconfig.Config, envoyproc.Addresses{
+		TLS: numeric(tls), Plain: numeric(plain), Admin: s.sock("envoy-admin"),
+		Authz: "unix:" + s.sock("authz"), Aggregator: "unix:" + s.sock("aggregator"), AuthServer: "unix:" + s.sock("authserver"),
+		TLSFile: s.file("envoy-tls.yaml"), AccessLog: s.file("access.jsonl"), Endpoint: s.endpoint,
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(s.file("envoy-tls.yaml"), tlsText, 0o600); err != nil {
+		return "", fmt.Errorf("writing Envoy's configuration: %w", err)
+	}
+	if err := os.WriteFile(s.file("envoy.yaml"), text, 0o600); err != nil {
+		return "", fmt.Errorf("writing Envoy's configuration: %w", err)
+	}
+	return s.file("envoy.yaml"), nil
+}
+
+// numeric gives Envoy, which resolves no names for listeners, the address of localhost.
+func numeric(addr string) string {
+	if rest, ok := strings.CutPrefix(addr, "localhost:"); ok {
+		return "127.0.0.1:" + rest
+	}
+	return addr
+}
+
+// documents are the flags by which every service finds the user's documents.
+func (c *Config) documents() []string {
+	args := []string{"-loopback"}
+	for _, p := range c.Source.Paths {
+		args = append(args, "-config", p)
+	}
+	if c.Source.Name != "" {
+		args = append(args, "-name", c.Source.Name)
+	}
+	if c.Source.Secrets != "" {
+		args = append(args, "-secrets", c.Source.Secrets)
+	}
+	return args
+}
+
+func (s *Stack) authz(cfg *Config) child.Config {
+	return child.Config{Name: "authz", Path: filepath.Join(cfg.Bin, "authz"), Log: s.file("authz.log"),
+		Args: append(cfg.documents(),
+			"-listen", "unix:"+s.sock("authz"), "-admin", "unix:"+s.sock("authz-admin"),
+			"-aggregator", "unix:"+s.sock("catalog"), "-seal-keys", s.file("keys/seal"),
+			"-state", s.file("authz"), "-audit-log", s.file("audit.jsonl"), "-client-address", cfg.Listen)}
+}
+
+func (s *Stack) aggregator(cfg *Config) child.Config {
+	args := append(cfg.documents(),
+		"-listen", "unix:"+s.sock("aggregator"), "-catalog", "unix:"+s.sock("catalog"),
+		"-admin", "unix:"+s.sock("aggregator-admin"), "-authz", "unix:"+s.sock("authz"),
+		"-seal-keys", s.file("keys/seal"), "-session-keys", s.file("keys/session"), "-state", s.file("aggregator"))
+	for _, r := range cfg.Run {
+		args = append(args, "-run", r)
+	}
+	return child.Config{Name: "aggregator", Path: filepath.Join(cfg.Bin, "aggregator"), Log: s.file("aggregator.log"), Args: args}
+}
+
+// supervise runs a service until ctx ends. Only Restart ends it otherwise without ending everything.
+func (s *Stack) supervise(ctx context.Context, c child.Config) error {
+	c.Started = func(pid int) { s.started(c.Name, pid) }
+	for {
+		one, cancel := context.WithCancel(ctx)
+		s.mu.Lock()
+		s.restart[c.Name] = cancel
+		s.mu.Unlock()
+		err := child.Run(one, c)
+		cancel()
+		if ctx.Err() != nil || err != nil {
+			return err
+		}
+	}
+}
+
+// Restart stops a service and starts it again. It returns when it has been told to stop.
+func (s *Stack) Restart(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restart[name]()
+}
+
+func (s *Stack) started(name string, pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pids[name] = pid
+}
+
+// PID is the process id of envoy, authz or aggregator.
+func (s *Stack) PID(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pids[name]
+}
+
+// wait returns when every part says that it is ready.
+func (s *Stack) wait(ctx context.Context) error {
+	for _, name := range []string{"authz", "aggregator"} {
+		if err := waitReady(ctx, s.sock(name+"-admin")); err != nil {
+			return fmt.Errorf("%s does not become ready: %w (log %s)", name, err, s.file(name+".log"))
+		}
+	}
+	return envoyproc.Ready(ctx, s.sock("envoy-admin"))
+}
+
+// waitReady asks a service's admin socket until it is ready; the error holds its last reasons.
+func waitReady(ctx context.Context, sock string) error {
+	client := Client(sock)
+	defer client.CloseIdleConnections()
+	last := errors.New("no answer")
+	for {
+		req, err := http.NewRequestWithContext(ctx, "GET", "http://admin/readyz", nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := client.Do(req); err == nil {
+			text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			last = errors.New(strings.TrimSpace(string(text)))
+		} else if ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Client is an HTTP client whose every request goes to one Unix socket.
+func Client(sock string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", sock)
+		},
+	}}
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"vmcp/internal/gatewayconfig"
+)
+
+// config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
+type config struct {
+	source      gatewayconfig.Source
+	listen      string
+	catalog     string
+	admin       string
+	authz       string
+	sealKeys    string
+	sessionKeys string
+	state       string
+	commands    commands
+}
+
+type list []string
+
+func (l *list) String() string     { return fmt.Sprint(*l) }
+func (l *list) Set(v string) error { *l = append(*l, v); return nil }
+
+// commands say which program stands for a container image, by image.
+type commands map[string][]string
+
+func (c commands) String() string { return "" }
+
+// Set takes IMAGE=COMMAND ARGS…, split at blanks.
+func (c commands) Set(v string) error {
+	image, command, ok := strings.Cut(v, "=")
+	words := strings.Fields(command)
+	if !ok || image == "" || len(words) == 0 {
+		return errors.New("want IMAGE=COMMAND ARGS…")
+	}
+	c[image] = words
+	return nil
+}
+
+func (c *config) flags(fs *flag.FlagSet) {
+	c.source.Parts = gatewayconfig.PartAggregator
+	c.commands = commands{}
+	fs.Var((*list)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
+	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
+	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
+	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
+	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/aggregator.sock", "`address` for Envoy")
+	fs.StringVar(&c.catalog, "catalog", "unix:/run/vmcp/catalog.sock", "`address` where authz watches the catalog")
+	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/aggregator-admin.sock", "`address` for health, readiness and metrics")
+	fs.StringVar(&c.authz, "authz", "unix:/run/vmcp/authz.sock", "`address` of authz")
+	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
+	fs.StringVar(&c.sessionKeys, "session-keys", "/etc/vmcp/keys/session", "`directory` of the keys that seal session ids")
+	fs.StringVar(&c.state, "state", "", "`directory` for the last good lists of the backends; empty: none are kept")
+	fs.Var(c.commands, "run", "`IMAGE=COMMAND ARGS…`: start this program for an MCPServer with that image; may be repeated")
+}
+
+func (c *config) validate() error {
+	if len(c.source.Paths) == 0 {
+		return errors.New("-config is missing: name the YAML files of the gateway")
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+// Package backend speaks to one upstream MCP server: it finds out the server's protocol era, lists what it offers,
+// opens sessions, carries calls, and reconnects.
+//
+// A message is edited in few places and never written anew: the JSON-RPC id and the progress token are ours toward
+// the backend and the client's on the way back, reserved _meta fields belong to the hop (mcp.md 2.3), and where client
+// and backend are of different eras the fields that one of them does not have are added or removed (2.4). Everything
+// else passes byte for byte (3.5).
+//
+// A request that may have been executed is never sent again (PC-4). Only three answers prove that it was not: 404 for
+// the session id, and the JSON-RPC errors -32020 and -32022; each leads to one repetition.
+//
+// The package leaves to the gateway what clients see: names, policies, lists, streams, and what an error becomes.
+package backend
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+const (
+	defaultTimeout = 60 * time.Second
+	idleTimeout    = 10 * time.Minute // of a pooled session and of a child without calls
+	maxChildren    = 16               // per stdio backend
+	reapInterval   = time.Minute
+	partingTimeout = 2 * time.Second // for a cancellation or a DELETE that nobody waits for
+)
+
+// Config is what New needs. Backend is validated: the URL parses, the transport is known.
+type Config struct {
+	gatewayconfig.Backend
+	Command       []string      // of a stdio backend: the program and its arguments; Backend.Args follow
+	Timeout       time.Duration // of one call, from Do to the response; 0: 60 s
+	ClientInfo    []byte        // our Implementation object as client of backends, JSON; nil: a constant
+	ServerInfo    []byte        // our Implementation object toward modern clients (HM-6); nil: none is written
+	OnListChanged func()        // the backend said that one of its lists changed; must not block; may be nil
+	Log           *zap.Logger   // nil: none
+}
+
+// Backend is one configured MCP server. Safe for concurrent use.
+type Backend struct {
+	cfg       Config
+	log       *zap.Logger
+	header    http.Header // on every HTTP request
+	transport *http.Transport
+
+	// ctx ends with Run; running counts the goroutines that live in it.
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	facts   atomic.Pointer[facts] // nil: era unknown
+	probing chan struct{}         // one probe at a time (BR-4)
+	schemas atomic.Pointer[schemas]
+
+	lister *conn // the session of List
+
+	mu       sync.Mutex
+	conns    map[connKey]*conn // nil: Run has ended
+	children int               // running or starting, without the lister's
+}
+
+// connKey names a session with the backend. Clients of different eras never share one.
+type connKey struct {
+	era mcpwire.Era
+	key string
+}
+
+// New makes a Backend. It connects to nothing.
+func New(cfg Config) *Backend {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	if cfg.ClientInfo == nil {
+		cfg.ClientInfo = []byte(`{"name":"vmcp","version":"1"}`)
+	}
+	if cfg.OnListChanged == nil {
+		cfg.OnListChanged = func() {}
+	}
+	b := &Backend{
+		cfg:     cfg,
+		log:     cfg.Log.With(zap.String("backend", cfg.Name)),
+		probing: make(chan struct{}, 1),
+		conns:   make(map[connKey]*conn),
+	}
+	b.lister = newConn(b, connKey{}, SessionOptions{})
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	if cfg.Transport == gatewayconfig.TransportHTTP {
+		b.header, b.transport = newTransport(cfg)
+	}
+	return b
+}
+
+// Name is the configured name.
+func (b *Backend) Name() string { return b.cfg.Name }
+
+// Run closes idle sessions until ctx ends, then all of them. Calls after that fail.
+func (b *Backend) Run(ctx context.Context) error {
+	tick := time.NewTicker(reapInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			b.closeAll()
+			return ctx.Err()
+		case now := <-tick.C:
+			b.reap(now)
+		}
+	}
+}
+
+// SessionOptions say for whom a session is.
+type SessionOptions struct {
+	Era          mcpwire.Era // of the client; a backend that speaks both is spoken to in this one (BR-6)
+	Key          string      // legacy: the client session; modern: the principal
+	Version      string      // legacy: the version negotiated with the client
+	ClientInfo   []byte      // legacy: the client's clientInfo for initialize, JSON; nil: ours
+	Capabilities []byte      // legacy: the client's capabilities, JSON; nil: {}
+	// OnMessage gets what the backend sends outside of any call, as the backend wrote it; valid until it returns, and
+	// it must not block. Nil: requests are refused, notifications dropped.
+	OnMessage func(msg mcpwire.Reply)
+}
+
+// Session returns the session for opts, opened at its first Do. Sessions of one era and key share what is open at the
+// backend; with the annotation vmcp/sessions: shared, all of an era do.
+func (b *Backend) Session(opts SessionOptions) *Session {
+	key := connKey{opts.Era, opts.Key}
+	if b.cfg.Shared {
+		key.key = ""
+	}
+	if b.cfg.Shared || opts.Era == mcpwire.EraModern {
+		// What several clients share can ask none of them (AG-26, mcp.md 2.5).
+		opts.Capabilities, opts.ClientInfo, opts.OnMessage = nil, nil, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.conns[key]
+	if c == nil {
+		c = newConn(b, key, opts)
+		if b.conns == nil {
+			c.closed = true
+		} else {
+			b.conns[key] = c
+		}
+	}
+	c.refs++
+	return &Session{conn: c, calls: make(map[string]*call)}
+}
+
+// closeAll ends everything and waits for it.
+func (b *Backend) closeAll() {
+	b.mu.Lock()
+	conns := b.conns
+	b.conns = nil
+	b.mu.Unlock()
+	b.stop()
+	for _, c := range conns {
+		b.running.Go(c.close)
+	}
+	b.running.Go(b.lister.close)
+	b.running.Wait()
+	if b.transport != nil {
+		b.transport.CloseIdleConnections()
+	}
+}

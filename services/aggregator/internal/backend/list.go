@@ -1,0 +1,234 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.uber.org/zap"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+// Bounds of one List (AG-19).
+const (
+	maxPages     = 1000
+	maxItems     = 20_000
+	maxListBytes = 64 << 20
+)
+
+// Listing is what a backend offers. Its byte fields are as the backend wrote them.
+type Listing struct {
+	Modern, Legacy bool   // the eras it speaks
+	Capabilities   []byte // JSON object; nil where it declared none
+	ServerInfo     []byte // JSON object; nil without
+	Instructions   string
+	Tools          []Item
+	Prompts        []Item
+	Resources      []Item
+	Templates      []Item
+}
+
+// Item is one entry of a list: its name, or URI, or URI template, and its definition byte for byte.
+type Item struct {
+	Name string
+	Raw  []byte
+}
+
+// listKind is one of the four lists.
+type listKind struct {
+	capability, method, member, key string
+
+	to func(*Listing) *[]Item
+}
+
+var listKinds = []listKind{
+	{"tools", "tools/list", "tools", "name", func(l *Listing) *[]Item { return &l.Tools }},
+	{"prompts", "prompts/list", "prompts", "name", func(l *Listing) *[]Item { return &l.Prompts }},
+	{"resources", "resources/list", "resources", "uri", func(l *Listing) *[]Item { return &l.Resources }},
+	{"resources", "resources/templates/list", "resourceTemplates", "uriTemplate", func(l *Listing) *[]Item { return &l.Templates }},
+}
+
+// List finds out the backend's era and capabilities and drains all its lists, within the call timeout of the backend.
+// An item named twice is left out, as is a tool whose x-mcp-header definitions are invalid (HV-4); both are logged.
+func (b *Backend) List(ctx context.Context) (*Listing, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
+	defer cancel()
+	if f := b.facts.Load(); f != nil && time.Since(f.at) > probeAgain {
+		b.facts.CompareAndSwap(f, nil)
+		b.lister.discardIdle()
+	}
+	b.lister.begin()
+	defer b.lister.end()
+	for attempt := 0; ; attempt++ {
+		l, err := b.lister.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		listing, err := b.list(ctx, l)
+		if err == nil {
+			return listing, nil
+		}
+		var rpc *rpcError
+		changed := errors.As(err, &rpc) && rpc.code == mcpwire.CodeUnsupportedVersion
+		if changed {
+			b.facts.Store(nil)
+		}
+		if attempt > 0 || !changed && !errors.Is(err, errSessionGone) || ctx.Err() != nil {
+			b.lister.discard(l) // the next List starts afresh
+			return nil, b.fail(ctx, err, false)
+		}
+		b.lister.discard(l)
+	}
+}
+
+func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
+	h := l.hello()
+	out := &Listing{
+		Modern: l.era() == mcpwire.EraModern, Legacy: l.era() == mcpwire.EraLegacy,
+		Capabilities: h.capabilities.Bytes(), ServerInfo: h.serverInfo, Instructions: h.instructions,
+	}
+	if f := b.facts.Load(); f != nil {
+		out.Modern, out.Legacy = f.modern, f.legacy
+	}
+	size := 0
+	for _, kind := range listKinds {
+		if h.capabilities.Raw(kind.capability) == nil { // AG-23
+			continue
+		}
+		items, err := b.drain(ctx, l, kind, &size)
+		if err != nil {
+			return nil, err
+		}
+		*kind.to(out) = b.unique(kind, items)
+	}
+	known := make(schemas)
+	if out.Modern && b.cfg.Transport == gatewayconfig.TransportHTTP {
+		kept := out.Tools[:0]
+		for _, tool := range out.Tools {
+			params, err := headerParams(tool.Raw)
+			if err != nil {
+				b.log.Warn("leaving out a tool with an invalid x-mcp-header", zap.String("tool", tool.Name), zap.Error(err))
+				continue
+			}
+			if len(params) > 0 {
+				known[tool.Name] = params
+			}
+			kept = append(kept, tool)
+		}
+		out.Tools = kept
+	}
+	b.schemas.Store(&known)
+	return out, nil
+}
+
+// drain reads all pages of one list. A repeated cursor ends it.
+func (b *Backend) drain(ctx context.Context, l link, kind listKind, size *int) ([]Item, error) {
+	var items []Item
+	var params []byte
+	seen := make(map[string]bool)
+	for page := 0; ; page++ {
+		r, err := b.query(ctx, l, b.lister.mint(), kind.method, params)
+		var rpc *rpcError
+		if errors.As(err, &rpc) && rpc.code == mcpwire.CodeMethodNotFound && page == 0 {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		result, ok := r.Result()
+		if !ok {
+			return nil, b.errorf(ErrInvalidReply, false, "the result of %s is no object", kind.method)
+		}
+		*size += len(r.Body.Text)
+		values, err := elements(result.Raw(kind.member))
+		if err != nil {
+			return nil, b.errorf(ErrInvalidReply, false, "%s of %s: %w", kind.member, kind.method, err)
+		}
+		for _, raw := range values {
+			o, err := mcpwire.ParseObject(raw, 0, len(raw))
+			name, ok := o.String(kind.key)
+			if err != nil || !ok || name == "" {
+				b.log.Warn("leaving out an item without a name", zap.String("list", kind.method))
+				continue
+			}
+			items = append(items, Item{name, raw})
+		}
+		next := result.Raw("nextCursor")
+		switch {
+		case next == nil || string(next) == "null" || seen[string(next)]:
+			return items, nil
+		case page+1 == maxPages || len(items) > maxItems || *size > maxListBytes:
+			return nil, b.errorf(ErrInvalidReply, false, "%s is longer than %d pages, %d items or %d bytes", kind.method, maxPages, maxItems, maxListBytes)
+		}
+		seen[string(next)] = true
+		params = object([]mcpwire.Field{{Name: "cursor", Value: next}})
+	}
+}
+
+// unique leaves out every item whose name another definition has too: which of them a policy meant nobody can say.
+func (b *Backend) unique(kind listKind, items []Item) []Item {
+	first := make(map[string]int, len(items))
+	twice := make(map[string]bool)
+	for i, item := range items {
+		if j, ok := first[item.Name]; ok {
+			if !bytes.Equal(items[j].Raw, item.Raw) {
+				twice[item.Name] = true
+			}
+			continue
+		}
+		first[item.Name] = i
+	}
+	kept := items[:0]
+	for i, item := range items {
+		if first[item.Name] == i && !twice[item.Name] {
+			kept = append(kept, item)
+		}
+	}
+	for name := range twice {
+		b.log.Warn("leaving out an item that is defined twice", zap.String("list", kind.method), zap.String("name", name))
+	}
+	return kept
+}
+
+// elements are the values of a JSON array, as parts of raw.
+func elements(raw []byte) ([][]byte, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))
+	if dec.PeekKind() != '[' {
+		return nil, errors.New("not a JSON array")
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for dec.PeekKind() != ']' {
+		v, err := dec.ReadValue()
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, err
+		}
+		end := int(dec.InputOffset())
+		out = append(out, raw[end-len(v):end:end])
+	}
+	return out, nil
+}
+
+func stringArray(raw []byte) ([]string, error) {
+	values, err := elements(raw)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, v := range values {
+		if s, ok := mcpwire.Unquote(v); ok {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}

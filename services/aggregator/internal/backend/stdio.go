@@ -1,0 +1,322 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"vmcp/internal/mcpwire"
+	"vmcp/internal/stdio"
+)
+
+// maxQueued bounds what one call may have waiting for its client, in bytes: all calls of a child share its output, and
+// one that does not read must not hold up the others (AG-29).
+const maxQueued = 64 << 20
+
+// stdioLink is a child process. All messages come on one stream, so they are told apart by id and progress token.
+type stdioLink struct {
+	b       *Backend
+	conn    *conn
+	wire    atomic.Uint32 // mcpwire.Era: refuseAll reads it while introduce decides
+	process *stdio.Process
+	counted bool // in Backend.children
+
+	introduction *hello
+
+	replies chan mcpwire.Reply // requests of the child that no call takes, answered apart from the reading
+	reading sync.WaitGroup
+	once    sync.Once
+
+	mu    sync.Mutex
+	calls []*mailbox // in progress, in the order they began
+	err   error      // the stream has ended
+}
+
+// mailbox holds the messages for one call until its Do takes them.
+type mailbox struct {
+	id   string
+	wake chan struct{} // holds one token while there may be something
+
+	mu     sync.Mutex
+	queue  [][]byte
+	queued int
+	err    error
+}
+
+func (l *stdioLink) era() mcpwire.Era { return mcpwire.Era(l.wire.Load()) }
+func (l *stdioLink) hello() *hello    { return l.introduction }
+
+func (l *stdioLink) exited() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err != nil
+}
+
+// startChild runs the server for c and introduces us: with initialize, or where that is refused with server/discover.
+func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
+	counted := c != b.lister
+	if counted && !b.reserve() {
+		return nil, b.errorf(ErrBusy, false, "%d children are running", maxChildren)
+	}
+	process, err := stdio.Start(stdio.Config{
+		Command: append(slices.Clone(b.cfg.Command), b.cfg.Args...),
+		Env:     maps.Clone(b.cfg.Env),
+		Log:     b.log,
+	})
+	if err != nil {
+		if counted {
+			b.giveBack()
+		}
+		return nil, err
+	}
+	l := &stdioLink{
+		b: b, conn: c, process: process, counted: counted,
+		replies: make(chan mcpwire.Reply, 64),
+	}
+	l.wire.Store(uint32(mcpwire.EraLegacy))
+	l.reading.Go(l.read)
+	l.reading.Go(l.refuseAll)
+	if err := l.introduce(ctx); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *stdioLink) introduce(ctx context.Context) error {
+	_, h, err := l.b.initialize(ctx, l, l.conn, nil)
+	if err == nil {
+		l.introduction = h
+		return l.process.Write(ctx, initialized)
+	}
+	var rpc *rpcError
+	if !errors.As(err, &rpc) {
+		return err
+	}
+	l.wire.Store(uint32(mcpwire.EraModern))
+	f, probe := l.b.discover(ctx, l)
+	if probe != nil || !f.modern {
+		return err // what initialize said is the better reason
+	}
+	l.introduction = f.hello
+	return nil
+}
+
+// reserve takes one of the places for children.
+func (b *Backend) reserve() bool {
+	take := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.children >= maxChildren {
+			return false
+		}
+		b.children++
+		return true
+	}
+	return take() || b.evict() && take()
+}
+
+func (b *Backend) giveBack() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.children--
+}
+
+// exchange writes a request and takes from the mailbox what comes for it.
+func (l *stdioLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
+	box := &mailbox{id: string(out.id), wake: make(chan struct{}, 1)}
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return l.b.errorf(ErrUnavailable, false, "%w", l.err)
+	}
+	l.calls = append(l.calls, box)
+	l.mu.Unlock()
+	defer l.remove(box)
+	if err := l.process.Write(ctx, out.body); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-box.wake:
+		}
+		messages, err := box.take()
+		for _, msg := range messages {
+			reply, err := mcpwire.ParseReply(msg)
+			if err != nil {
+				return err
+			}
+			if done, err := recv(reply, http.StatusOK); done || err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (l *stdioLink) remove(box *mailbox) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = slices.DeleteFunc(l.calls, func(b *mailbox) bool { return b == box })
+}
+
+func (b *mailbox) take() ([][]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	messages := b.queue
+	b.queue, b.queued = nil, 0
+	return messages, b.err
+}
+
+// put adds a message, or with a nil message ends the mailbox with err.
+func (b *mailbox) put(msg []byte, err error) {
+	b.mu.Lock()
+	switch {
+	case b.err != nil:
+	case err != nil:
+		b.err = err
+	case b.queued+len(msg) > maxQueued:
+		b.queue, b.err = nil, errors.New("more than 64 MiB wait for a client that does not read")
+	default:
+		b.queue = append(b.queue, msg)
+		b.queued += len(msg)
+	}
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// read routes the child's messages until its stream ends, which fails all calls at once.
+func (l *stdioLink) read() {
+	for {
+		line, err := l.process.Read()
+		if errors.Is(err, stdio.ErrLineTooLong) {
+			l.end(l.b.errorf(ErrInvalidReply, true, "%w", err))
+			return
+		}
+		if err != nil {
+			// The output ends when the child exits; one that closes it and lives on is of no use either.
+			l.process.Stop()
+			l.end(l.b.errorf(ErrUnavailable, true, "the server exited: %w", l.process.Err()))
+			return
+		}
+		if line[0] != '{' {
+			l.b.log.Debug("the server wrote a line that is no message")
+			continue
+		}
+		reply, err := mcpwire.ParseReply(line)
+		if err != nil {
+			l.end(l.b.errorf(ErrInvalidReply, true, "reading a line: %w", err))
+			return
+		}
+		l.route(reply)
+	}
+}
+
+// end fails the calls in progress and all later ones, and stops the child.
+func (l *stdioLink) end(err error) {
+	l.mu.Lock()
+	calls := l.calls
+	l.err = err
+	l.mu.Unlock()
+	close(l.replies)
+	for _, box := range calls {
+		box.put(nil, err)
+	}
+	l.process.Stop()
+}
+
+// route hands one message to the call it belongs to. Responses name it by id, progress by token. Of the rest nobody
+// can say: it goes to the call that began last, since a request of the server is part of one (AG-26), or outside.
+func (l *stdioLink) route(r mcpwire.Reply) {
+	key := string(r.ID)
+	shared := l.b.cfg.Shared
+	switch {
+	case r.Kind == mcpwire.KindResponse && r.ID == nil: // an error of a request that could not be read
+		l.mu.Lock()
+		if len(l.calls) == 1 {
+			key = l.calls[0].id
+		}
+		l.mu.Unlock()
+	case r.Kind == mcpwire.KindResponse:
+	case r.Method == "notifications/progress":
+		params, _ := r.Params()
+		key = string(params.Raw("progressToken"))
+	case r.Kind == mcpwire.KindNotification && l.b.noteListChange(r.Method):
+		return
+	case shared, r.Method == "ping", r.Method == "notifications/resources/updated":
+		key = ""
+	default:
+		l.mu.Lock()
+		var last *mailbox
+		if n := len(l.calls); n > 0 {
+			last = l.calls[n-1]
+		}
+		l.mu.Unlock()
+		if last != nil {
+			last.put(slices.Clone(r.Body.Text), nil)
+			return
+		}
+		key = ""
+	}
+	l.mu.Lock()
+	at := slices.IndexFunc(l.calls, func(b *mailbox) bool { return b.id == key })
+	var box *mailbox
+	if at >= 0 {
+		box = l.calls[at]
+	}
+	l.mu.Unlock()
+	switch {
+	case box != nil:
+		box.put(slices.Clone(r.Body.Text), nil)
+	case r.Kind == mcpwire.KindRequest && (l.conn.opts.OnMessage == nil || r.Method == "ping"):
+		select {
+		case l.replies <- mcpwire.Reply{Kind: r.Kind, Method: r.Method, ID: slices.Clone(r.ID)}:
+		default:
+			l.b.log.Warn("the server asks faster than it reads answers")
+		}
+	case r.Kind != mcpwire.KindResponse && r.Method != "notifications/progress" && l.conn.opts.OnMessage != nil:
+		l.conn.opts.OnMessage(r)
+	}
+}
+
+// refuseAll answers what no client can be asked. It is apart from read: a child that is blocked writing to us may not
+// be reading either.
+func (l *stdioLink) refuseAll() {
+	for r := range l.replies {
+		ctx, cancel := context.WithTimeout(l.b.ctx, partingTimeout)
+		if err := l.b.refuse(ctx, l, r); err != nil {
+			l.b.log.Debug("answering a request of the server", zapError(err))
+		}
+		cancel()
+	}
+}
+
+func (l *stdioLink) post(ctx context.Context, body []byte, _ http.Header) error {
+	if err := l.process.Write(ctx, body); err != nil {
+		return fmt.Errorf("writing to the server: %w", err)
+	}
+	return nil
+}
+
+// close stops the child and waits for it.
+func (l *stdioLink) close() {
+	l.once.Do(func() {
+		l.process.Stop()
+		l.reading.Wait()
+		if l.counted {
+			l.b.giveBack()
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"vmcp/internal/mcpwire"
+)
+
+// serverInfo is our Implementation object toward clients.
+var serverInfo = []byte(`{"name":"vmcp","title":"vMCP gateway","version":"1.0.0"}`)
+
+// ServerInfo is how the gateway names itself to clients, a JSON object.
+func ServerInfo() []byte { return serverInfo }
+
+func (x *exchange) writeJSON(status int, body []byte) {
+	h := x.w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	x.w.WriteHeader(status)
+	x.w.Write(body)
+}
+
+var jsonType = []string{"application/json"}
+
+func (x *exchange) error(status, code int, text string, data []byte) {
+	x.writeJSON(status, mcpwire.AppendError(nil, x.msg.ID, code, text, data))
+}
+
+func (x *exchange) result(result []byte) {
+	x.writeJSON(http.StatusOK, mcpwire.AppendResult(make([]byte, 0, len(result)+64), x.msg.ID, result))
+}
+
+// unsupportedVersion is -32022 with what is supported (HM-2).
+func (x *exchange) unsupportedVersion() {
+	data, _ := json.Marshal(struct { // strings only
+		Supported []string `json:"supported"`
+		Requested string   `json:"requested"`
+	}{mcpwire.SupportedVersions, x.msg.Version})
+	x.error(http.StatusBadRequest, mcpwire.CodeUnsupportedVersion, "this protocol version is not supported", data)
+}
+
+// initialize opens a session (HL-11). It asks no backend.
+func (x *exchange) initialize() {
+	var p struct {
+		ProtocolVersion string          `json:"protocolVersion"`
+		Capabilities    json.RawMessage `json:"capabilities"`
+		ClientInfo      json.RawMessage `json:"clientInfo"`
+	}
+	if err := json.Unmarshal(x.msg.Params.Bytes(), &p); err != nil || p.ProtocolVersion == "" {
+		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "initialize needs params.protocolVersion and params.capabilities", nil)
+		return
+	}
+	version := p.ProtocolVersion
+	if !mcpwire.LegacyVersion(version) {
+		version = mcpwire.Version20251125
+	}
+	id, err := x.g.sessions.open(x.d.Principal, version, relayed(p.Capabilities), p.ClientInfo)
+	if err != nil {
+		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, err.Error(), nil)
+		return
+	}
+	x.w.Header().Set("Mcp-Session-Id", id)
+	caps, instructions := x.g.offers(mcpwire.EraLegacy)
+	b := append([]byte(`{"protocolVersion":`), mcpwire.Quote(version)...)
+	b = append(append(b, `,"capabilities":`...), caps...)
+	b = append(append(b, `,"serverInfo":`...), serverInfo...)
+	if instructions != "" {
+		b = append(append(b, `,"instructions":`...), mcpwire.Quote(instructions)...)
+	}
+	x.result(append(b, '}'))
+}
+
+// relayed keeps of a client's capabilities what is passed on to backends; nil stands for none.
+func relayed(capabilities json.RawMessage) json.RawMessage {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(capabilities, &all) != nil {
+		return nil
+	}
+	kept := map[string]json.RawMessage{}
+	for _, name := range []string{"roots", "sampling", "elicitation"} {
+		if v, ok := all[name]; ok {
+			kept[name] = v
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	b, _ := json.Marshal(kept) // taken out of JSON
+	return b
+}
+
+// discover answers server/discover (HM-10).
+func (g *Gateway) discover() []byte {
+	versions, _ := json.Marshal(mcpwire.SupportedVersions) // strings
+	caps, instructions := g.offers(mcpwire.EraModern)
+	b := append([]byte(`{"resultType":"complete","supportedVersions":`), versions...)
+	b = append(append(b, `,"capabilities":`...), caps...)
+	b = append(append(b, `,"serverInfo":`...), serverInfo...)
+	if instructions != "" {
+		b = append(append(b, `,"instructions":`...), mcpwire.Quote(instructions)...)
+	}
+	return append(b, modernTail...)
+}
+
+// modernTail ends a result of 2026-07-28 that depends on the caller: hints and our serverInfo (CA-1, CA-3, HM-6).
+var modernTail = append(append([]byte(`,"ttlMs":30000,"cacheScope":"private","_meta":{"`+mcpwire.MetaServerInfo+`":`), serverInfo...), "}}"...)
+
+// maxInstructions bounds the text put together from backends.
+const maxInstructions = 16 << 10
+
+// offers are our capabilities, a JSON object, and the backends' instructions. Lists can always change: policies and
+// roles change them too (AG-21).
+func (g *Gateway) offers(era mcpwire.Era) (capabilities []byte, instructions string) {
+	c := g.cfg.Inventory.Catalog()
+	var completions, logging, subscribe bool
+	for _, raw := range c.Capabilities {
+		var has struct {
+			Completions, Logging json.RawMessage
+			Resources            struct{ Subscribe bool }
+		}
+		if json.Unmarshal(raw, &has) != nil {
+			continue
+		}
+		completions = completions || has.Completions != nil
+		logging = logging || has.Logging != nil
+		subscribe = subscribe || has.Resources.Subscribe
+	}
+	b := []byte(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true`)
+	if subscribe && era == mcpwire.EraLegacy {
+		b = append(b, `,"subscribe":true`...)
+	}
+	b = append(b, '}')
+	if completions {
+		b = append(b, `,"completions":{}`...)
+	}
+	if logging {
+		b = append(b, `,"logging":{}`...)
+	}
+	instructions = strings.Join(c.Instructions, "\n\n")
+	if len(instructions) > maxInstructions {
+		instructions = strings.ToValidUTF8(instructions[:maxInstructions], "")
+	}
+	return append(b, '}'), instructions
+}

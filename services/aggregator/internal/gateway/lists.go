@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"container/list"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"vmcp/internal/keyring"
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/catalog"
+)
+
+const (
+	pageSize      = 1000
+	maxListCache  = 64 << 20 // bytes of rendered pages
+	cursorPurpose = "mcp-cursor-v1"
+)
+
+// lists are the lists filtered for callers, rendered. Callers with one view share them.
+type lists struct {
+	permissions gatewayv1.PermissionsClient
+
+	mu    sync.Mutex
+	byKey map[listKey]*list.Element
+	order *list.List // *rendered, longest unused first
+	bytes int
+}
+
+type listKey struct {
+	view, digest string
+	kind         mcpwire.ItemKind
+	era          mcpwire.Era
+	after        string // the name after which the page begins
+}
+
+type rendered struct {
+	key    listKey
+	result []byte
+	last   string // the last name on the page; empty where no page follows
+}
+
+func newLists(permissions gatewayv1.PermissionsClient) *lists {
+	return &lists{permissions: permissions, byKey: map[listKey]*list.Element{}, order: list.New()}
+}
+
+func (l *lists) get(key listKey) *rendered {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.byKey[key]
+	if e == nil {
+		return nil
+	}
+	l.order.MoveToBack(e)
+	return e.Value.(*rendered)
+}
+
+func (l *lists) put(r *rendered) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byKey[r.key] != nil || len(r.result) > maxListCache/4 {
+		return
+	}
+	l.byKey[r.key] = l.order.PushBack(r)
+	l.bytes += len(r.result)
+	for l.bytes > maxListCache {
+		old := l.order.Remove(l.order.Front()).(*rendered)
+		delete(l.byKey, old.key)
+		l.bytes -= len(old.result)
+	}
+}
+
+// list answers a list request with the caller's items (AG-15 to AG-18).
+func (x *exchange) list(kind mcpwire.ItemKind) {
+	after := ""
+	if raw := x.msg.Params.Raw("cursor"); raw != nil {
+		var ok bool
+		cursor, _ := mcpwire.Unquote(raw)
+		if after, ok = openCursor(x.g.cfg.SessionKeys, cursor, x.d.Principal, kind); !ok {
+			x.error(http.StatusOK, mcpwire.CodeInvalidParams, "params.cursor is not valid here", nil)
+			return
+		}
+	}
+	c := x.g.cfg.Inventory.Catalog()
+	key := listKey{x.d.View, c.Digest, kind, x.msg.Era, after}
+	r := x.g.lists.get(key)
+	if r == nil || x.d.View == "" {
+		var ok bool
+		if r, ok = x.render(c, key); !ok {
+			return
+		}
+	}
+	result := r.result
+	if r.last != "" { // the cursor is the caller's own, the page may be shared
+		cursor := append([]byte(`"nextCursor":`), mcpwire.Quote(sealCursor(x.g.cfg.SessionKeys, r.last, x.d.Principal, kind))...)
+		result = slices.Concat(result[:1], cursor, []byte{','}, result[1:])
+	}
+	x.result(result)
+}
+
+// render asks authz which items are the caller's and writes the page. False: answered already.
+func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
+	ctx, cancel := context.WithTimeout(x.r.Context(), 5*time.Second)
+	defer cancel()
+	resp, err := x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
+		Seal: x.seal, Kind: gatewayv1.ItemKind(key.kind), CatalogDigest: c.Digest,
+	})
+	if err != nil {
+		x.g.cfg.Log.Warn("no list", zap.String("request", x.d.RequestId), zap.Error(err))
+		if status.Code(err) == codes.Unauthenticated {
+			x.error(http.StatusUnauthorized, mcpwire.CodeInvalidRequest, "sign in again", nil)
+		} else {
+			x.error(http.StatusServiceUnavailable, mcpwire.CodeInternal, "the gateway cannot decide: try again", nil)
+		}
+		return nil, false
+	}
+	all := c.Items(key.kind)
+	size, count := 256, 0
+	page := make([]*catalog.Item, 0, min(len(resp.Indexes), pageSize))
+	r := &rendered{key: key}
+	for _, i := range resp.Indexes {
+		if int(i) >= len(all) {
+			x.error(http.StatusServiceUnavailable, mcpwire.CodeInternal, "the gateway cannot decide: try again", nil)
+			return nil, false
+		}
+		it := &all[i]
+		if it.Name <= key.after && key.after != "" {
+			continue
+		}
+		if count == pageSize {
+			r.last = page[count-1].Name
+			break
+		}
+		page = append(page, it)
+		size += len(it.Raw) + 1
+		count++
+	}
+	b := make([]byte, 0, size)
+	b = append(b, `{"`+member(key.kind)+`":[`...)
+	for i, it := range page {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, it.Raw...)
+	}
+	b = append(b, ']')
+	if key.era == mcpwire.EraModern {
+		b = append(b, `,"resultType":"complete"`...)
+		b = append(b, modernTail...)
+	} else {
+		b = append(b, '}')
+	}
+	r.result = b
+	if resp.View != "" {
+		r.key.view = resp.View // what authz judged by, should it have changed since the seal
+		x.g.lists.put(r)
+	}
+	return r, true
+}
+
+func member(kind mcpwire.ItemKind) string {
+	switch kind {
+	case mcpwire.ItemTool:
+		return "tools"
+	case mcpwire.ItemPrompt:
+		return "prompts"
+	case mcpwire.ItemResource:
+		return "resources"
+	}
+	return "resourceTemplates"
+}
+
+// A cursor is the last name of a page, sealed, and bound to caller and list (AG-17). It says where to go on, not in
+// which version of the list, so nothing is skipped or repeated for what stays.
+func sealCursor(keys *keyring.Ring, last, principal string, kind mcpwire.ItemKind) string {
+	key := keys.Newest()
+	nonce := make([]byte, 12)
+	rand.Read(nonce)
+	sealed := key.AEAD(cursorPurpose).Seal(nonce, nonce, []byte(last), []byte(kind.String()+" "+principal))
+	return key.ID + "." + base64.RawURLEncoding.EncodeToString(sealed)
+}
+
+func openCursor(keys *keyring.Ring, cursor, principal string, kind mcpwire.ItemKind) (string, bool) {
+	kid, text, ok := strings.Cut(cursor, ".")
+	if !ok {
+		return "", false
+	}
+	key := keys.ByID(kid)
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if key == nil || err != nil || len(sealed) < 12 {
+		return "", false
+	}
+	last, err := key.AEAD(cursorPurpose).Open(nil, sealed[:12], sealed[12:], []byte(kind.String()+" "+principal))
+	return string(last), err == nil
+}

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/catalog"
+)
+
+// keepAlive is the pause between signs of life on a stream, and between looks at whether the caller may go on
+// (design.md section 3). Envoy's stream_idle_timeout is longer.
+var keepAlive = 15 * time.Second
+
+// eventWriter writes server-sent events.
+type eventWriter struct {
+	w http.ResponseWriter
+	c *http.ResponseController
+}
+
+// events begins an event stream (HT-8).
+func (x *exchange) events() *eventWriter {
+	h := x.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no")
+	x.w.WriteHeader(http.StatusOK)
+	return &eventWriter{x.w, http.NewResponseController(x.w)}
+}
+
+// write sends one message. Line breaks inside JSON are white space; each line is a data field of its own.
+func (e *eventWriter) write(msg []byte) error {
+	b := make([]byte, 0, len(msg)+32)
+	b = append(b, "event: message\n"...)
+	for line := range bytes.Lines(bytes.ReplaceAll(msg, []byte("\r"), []byte(" "))) {
+		b = append(b, "data: "...)
+		b = append(b, bytes.TrimSuffix(line, []byte("\n"))...)
+		b = append(b, '\n')
+	}
+	return e.flush(append(b, '\n'))
+}
+
+func (e *eventWriter) comment() error { return e.flush([]byte(": keep-alive\n\n")) }
+
+func (e *eventWriter) flush(b []byte) error {
+	if _, err := e.w.Write(b); err != nil {
+		return err
+	}
+	return e.c.Flush()
+}
+
+// follower is what a GET stream and a listen have in common: it tells of changed lists, shows life, and ends when the
+// caller may not go on.
+type follower struct {
+	x    *exchange
+	out  *eventWriter
+	want [5]bool // by item kind
+	note func(method string) []byte
+	box  <-chan []byte // further messages; may be nil
+	gone <-chan struct{}
+}
+
+// run follows until the client goes, the token expires or is refused, or the gateway stops. It reports whether the
+// client is still there to be told of the end.
+func (f *follower) run() bool {
+	x := f.x
+	var expired <-chan time.Time
+	if x.d.ExpiresAt != 0 {
+		t := time.NewTimer(time.Until(time.Unix(x.d.ExpiresAt, 0)))
+		defer t.Stop()
+		expired = t.C
+	}
+	tick := time.NewTicker(keepAlive)
+	defer tick.Stop()
+	known, changed := x.g.cfg.Inventory.Next()
+	view := x.d.View
+	for {
+		var err error
+		select {
+		case <-x.r.Context().Done():
+			return false
+		case <-expired:
+			return true
+		case <-x.g.stopping:
+			return true
+		case <-f.gone:
+			return true
+		case msg := <-f.box:
+			if _, ok := f.permitted(); !ok {
+				return true
+			}
+			err = f.out.write(msg)
+		case <-changed:
+			var now *catalog.Catalog
+			now, changed = x.g.cfg.Inventory.Next()
+			if _, ok := f.permitted(); !ok {
+				return true
+			}
+			for kind, wanted := range f.want {
+				if k := mcpwire.ItemKind(kind); wanted && err == nil && catalog.Differ(known, now, k) {
+					err = f.out.write(f.note(listChanged(k)))
+				}
+			}
+			known = now
+		case <-tick.C:
+			fresh, ok := f.permitted()
+			if !ok {
+				return true
+			}
+			// Other policies or roles are other lists, whatever the catalog.
+			if fresh != view && fresh != "" && known == x.g.cfg.Inventory.Catalog() {
+				for kind, wanted := range f.want {
+					if wanted && err == nil {
+						err = f.out.write(f.note(listChanged(mcpwire.ItemKind(kind))))
+					}
+				}
+				view = fresh
+			}
+			if err == nil {
+				err = f.out.comment()
+			}
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
+
+// permitted asks authz whether the caller's token still stands; the answer also tells the caller's present view. An
+// authz that is away says nothing: the stream stays, and its token ends it.
+func (f *follower) permitted() (view string, ok bool) {
+	ctx, cancel := context.WithTimeout(f.x.r.Context(), 2*time.Second)
+	defer cancel()
+	resp, err := f.x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
+		Seal: f.x.seal, Kind: gatewayv1.ItemKind_ITEM_KIND_TOOL,
+		CatalogDigest: f.x.g.cfg.Inventory.Catalog().Digest, Names: []string{"-"},
+	})
+	switch status.Code(err) {
+	case codes.OK:
+		return resp.View, true
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return "", false
+	}
+	return "", true
+}
+
+func listChanged(k mcpwire.ItemKind) string {
+	switch k {
+	case mcpwire.ItemTool:
+		return "notifications/tools/list_changed"
+	case mcpwire.ItemPrompt:
+		return "notifications/prompts/list_changed"
+	}
+	return "notifications/resources/list_changed"
+}
+
+// stream is a legacy client's GET. Of two streams of one session the newer one gets the messages.
+func (x *exchange) stream(s *session) {
+	box := make(chan []byte, 64)
+	gone := make(chan struct{})
+	s.mu.Lock()
+	if s.replaced != nil {
+		close(s.replaced)
+	}
+	s.outbox, s.replaced = box, gone
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		if s.outbox == box {
+			s.outbox, s.replaced = nil, nil
+		}
+		s.mu.Unlock()
+	}()
+	f := follower{x: x, out: x.events(), box: box, gone: gone,
+		want: [5]bool{mcpwire.ItemTool: true, mcpwire.ItemPrompt: true, mcpwire.ItemResource: true},
+		note: func(method string) []byte {
+			return []byte(`{"jsonrpc":"2.0","method":"` + method + `"}`)
+		}}
+	if f.out.comment() == nil { // the client sees at once that the stream is open
+		f.run()
+	}
+}
+
+// listen serves subscriptions/listen (SU-1 to SU-7). Watching single resources is not offered yet: the acknowledgement
+// leaves it out.
+func (x *exchange) listen() {
+	m := x.msg
+	mem, ok := m.Params.Find("notifications")
+	if !ok || m.Body[mem.Start] != '{' {
+		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "subscriptions/listen needs params.notifications", nil)
+		return
+	}
+	asked, err := mcpwire.ParseObject(m.Body, mem.Start, mem.End)
+	if err != nil {
+		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "params.notifications is not readable", nil)
+		return
+	}
+	meta := append([]byte(`"_meta":{"`+mcpwire.MetaSubscriptionID+`":`), m.ID...)
+	meta = append(meta, '}')
+	f := follower{x: x, note: func(method string) []byte {
+		return append(append([]byte(`{"jsonrpc":"2.0","method":"`+method+`","params":{`), meta...), "}}"...)
+	}}
+	var honoured []byte
+	for _, n := range []struct {
+		name string
+		kind mcpwire.ItemKind
+	}{{"toolsListChanged", mcpwire.ItemTool}, {"promptsListChanged", mcpwire.ItemPrompt}, {"resourcesListChanged", mcpwire.ItemResource}} {
+		if string(asked.Raw(n.name)) != "true" {
+			continue
+		}
+		f.want[n.kind] = true
+		if honoured != nil {
+			honoured = append(honoured, ',')
+		}
+		honoured = append(honoured, `"`+n.name+`":true`...)
+	}
+	f.out = x.events()
+	ack := append([]byte(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{`), honoured...)
+	ack = append(append(append(ack, "},"...), meta...), "}}"...)
+	if f.out.write(ack) != nil || !f.run() {
+		return
+	}
+	result := append(append([]byte(`{"resultType":"complete",`), meta...), '}')
+	f.out.write(mcpwire.AppendResult(nil, m.ID, result)) // SU-6; the client may be gone
+}

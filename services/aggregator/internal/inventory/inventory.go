@@ -1,0 +1,253 @@
+// Package inventory keeps the catalog current: it lists every backend in the background, remembers the last good lists
+// on disk, and publishes each merged catalog. It owns when to list and what a failure means; how to list is the backend
+// package's, how to merge the catalog package's.
+//
+// Nothing here is on the way of a request: initialize and lists are answered from what was published last, so a slow or
+// dead backend delays neither.
+package inventory
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/catalog"
+)
+
+const (
+	parallel = 20 // listings at one time
+	debounce = 250 * time.Millisecond
+	// A backend that cannot be listed is tried again after firstRetry, twice as long each time, up to lastRetry.
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// Source is one backend as this package sees it.
+type Source struct {
+	Name  string
+	Stdio bool // listed again only on request or after a failure: each listing costs a child process
+	List  func(context.Context) (*backend.Listing, error)
+
+	changed chan struct{} // capacity 1
+}
+
+// Changed asks for a new listing, soon. It does not block.
+func (s *Source) Changed() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// NewSource makes a source; List may be set before Run.
+func NewSource(name string, stdio bool) *Source {
+	return &Source{Name: name, Stdio: stdio, changed: make(chan struct{}, 1)}
+}
+
+// Inventory publishes catalogs. Safe for concurrent use.
+type Inventory struct {
+	cfg     *gatewayconfig.Aggregator
+	sources []*Source
+	dir     string // of the last good lists; empty: none are kept
+	log     *zap.Logger
+	slots   *semaphore.Weighted
+
+	current atomic.Pointer[catalog.Catalog]
+
+	mu       sync.Mutex
+	listings []catalog.Listing // by source
+	status   []Status
+	changed  chan struct{} // closed and replaced at each publication
+}
+
+// Status is what is known of one backend, for people.
+type Status struct {
+	Backend     string    `json:"backend"`
+	State       string    `json:"state"` // listed, failing (last good lists in use), starting (never listed)
+	Tools       int       `json:"tools"`
+	Prompts     int       `json:"prompts"`
+	Resources   int       `json:"resources"`
+	LastListed  time.Time `json:"last_listed,omitzero"`
+	LastFailure string    `json:"last_failure,omitempty"`
+}
+
+// New reads the last good lists from dir and publishes a first catalog.
+func New(cfg *gatewayconfig.Aggregator, sources []*Source, dir string, log *zap.Logger) *Inventory {
+	inv := &Inventory{
+		cfg: cfg, sources: sources, dir: dir, log: log,
+		slots:    semaphore.NewWeighted(parallel),
+		listings: make([]catalog.Listing, len(sources)),
+		status:   make([]Status, len(sources)),
+		changed:  make(chan struct{}),
+	}
+	for i, s := range sources {
+		inv.listings[i] = catalog.Listing{Backend: s.Name}
+		inv.status[i] = Status{Backend: s.Name, State: "starting"}
+		l, err := inv.recall(s.Name)
+		if err != nil {
+			log.Warn("last lists are not readable", zap.String("backend", s.Name), zap.Error(err))
+		}
+		if l != nil {
+			inv.listings[i] = *l
+			inv.count(i, "failing")
+		}
+	}
+	inv.publish()
+	return inv
+}
+
+// Catalog returns the current catalog.
+func (inv *Inventory) Catalog() *catalog.Catalog { return inv.current.Load() }
+
+// Next returns the current catalog and a channel that closes when there is another.
+func (inv *Inventory) Next() (*catalog.Catalog, <-chan struct{}) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return inv.current.Load(), inv.changed
+}
+
+// Status says what is known of each backend, in configured order.
+func (inv *Inventory) Status() []Status {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return slices.Clone(inv.status)
+}
+
+// Run lists until ctx ends.
+func (inv *Inventory) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for i := range inv.sources {
+		g.Go(func() error { inv.follow(ctx, i); return nil })
+	}
+	return g.Wait()
+}
+
+// follow keeps one backend's listing current.
+func (inv *Inventory) follow(ctx context.Context, i int) {
+	s := inv.sources[i]
+	retry := firstRetry
+	for {
+		var again <-chan time.Time
+		if err := inv.list(ctx, i); ctx.Err() != nil {
+			return
+		} else if err != nil {
+			// Jitter, so that backends which failed together are not asked together.
+			again = time.After(retry/2 + rand.N(retry))
+			retry = min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+			if !s.Stdio {
+				every := max(inv.cfg.Failure.HealthCheckInterval, time.Second)
+				again = time.After(every/2 + rand.N(every))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-s.changed:
+			select { // several changes in a row are one
+			case <-ctx.Done():
+				return
+			case <-time.After(debounce):
+			}
+			select {
+			case <-s.changed:
+			default:
+			}
+		}
+	}
+}
+
+func (inv *Inventory) list(ctx context.Context, i int) error {
+	if err := inv.slots.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer inv.slots.Release(1)
+	s := inv.sources[i]
+	got, err := s.List(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	st := &inv.status[i]
+	if err != nil {
+		if st.State != "failing" || st.LastFailure == "" {
+			inv.log.Warn("cannot list", zap.String("backend", s.Name), zap.Error(err))
+		}
+		st.LastFailure = err.Error()
+		if inv.listings[i].Listed {
+			st.State = "failing"
+		}
+		return err
+	}
+	l := convert(s.Name, got)
+	same := inv.listings[i].Listed && equal(&inv.listings[i], l)
+	inv.listings[i] = *l
+	if st.State != "listed" {
+		inv.log.Info("listed", zap.String("backend", s.Name), zap.Int("tools", len(l.Tools)),
+			zap.Int("prompts", len(l.Prompts)), zap.Int("resources", len(l.Resources)))
+	}
+	inv.count(i, "listed")
+	st.LastListed, st.LastFailure = time.Now(), ""
+	if same {
+		return nil
+	}
+	inv.publishLocked()
+	if err := inv.remember(l); err != nil {
+		inv.log.Warn("cannot keep the last lists", zap.String("backend", s.Name), zap.Error(err))
+	}
+	return nil
+}
+
+func (inv *Inventory) count(i int, state string) {
+	l, st := &inv.listings[i], &inv.status[i]
+	st.State, st.Tools, st.Prompts, st.Resources = state, len(l.Tools), len(l.Prompts), len(l.Resources)
+}
+
+func (inv *Inventory) publish() {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.publishLocked()
+}
+
+func (inv *Inventory) publishLocked() {
+	c := catalog.Merge(inv.cfg, inv.listings)
+	if old := inv.current.Load(); old != nil && old.Digest == c.Digest {
+		return
+	}
+	for _, d := range c.Dropped {
+		inv.log.Warn("not advertised", zap.String("kind", d.Kind.String()), zap.String("name", d.Name),
+			zap.String("backend", d.Backend), zap.String("reason", d.Reason))
+	}
+	inv.current.Store(c)
+	close(inv.changed)
+	inv.changed = make(chan struct{})
+}
+
+func convert(name string, l *backend.Listing) *catalog.Listing {
+	definitions := func(items []backend.Item) []catalog.Definition {
+		out := make([]catalog.Definition, len(items))
+		for i, it := range items {
+			out[i] = catalog.Definition{Name: it.Name, Raw: it.Raw}
+		}
+		return out
+	}
+	return &catalog.Listing{
+		Backend: name, Listed: true,
+		Tools: definitions(l.Tools), Prompts: definitions(l.Prompts),
+		Resources: definitions(l.Resources), Templates: definitions(l.Templates),
+		Capabilities: l.Capabilities, Instructions: l.Instructions,
+	}
+}

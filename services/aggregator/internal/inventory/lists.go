@@ -1,0 +1,66 @@
+package inventory
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"vmcp/services/aggregator/internal/catalog"
+)
+
+// The last good lists of a backend stand in <dir>/<backend>.json, so that a restart does not empty the catalog and a
+// name keeps its owner while that owner is away. Definitions are kept as base64 of their bytes: JSON would rewrite
+// them.
+
+func (inv *Inventory) path(backend string) string { return filepath.Join(inv.dir, backend+".json") }
+
+func (inv *Inventory) recall(backend string) (*catalog.Listing, error) {
+	if inv.dir == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(inv.path(backend))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	l := new(catalog.Listing)
+	if err := json.Unmarshal(text, l); err != nil {
+		return nil, fmt.Errorf("%s: %w", inv.path(backend), err)
+	}
+	if l.Backend != backend || !l.Listed {
+		return nil, fmt.Errorf("%s: not the lists of %s", inv.path(backend), backend)
+	}
+	return l, nil
+}
+
+func (inv *Inventory) remember(l *catalog.Listing) error {
+	if inv.dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(inv.dir, 0o700); err != nil {
+		return err
+	}
+	text, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	tmp := inv.path(l.Backend) + ".new"
+	if err := os.WriteFile(tmp, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, inv.path(l.Backend))
+}
+
+func equal(a, b *catalog.Listing) bool {
+	same := func(a, b []catalog.Definition) bool {
+		return slices.EqualFunc(a, b, func(x, y catalog.Definition) bool { return x.Name == y.Name && bytes.Equal(x.Raw, y.Raw) })
+	}
+	return same(a.Tools, b.Tools) && same(a.Prompts, b.Prompts) && same(a.Resources, b.Resources) &&
+		same(a.Templates, b.Templates) && bytes.Equal(a.Capabilities, b.Capabilities) && a.Instructions == b.Instructions
+}

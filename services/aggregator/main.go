@@ -1,0 +1,145 @@
+// Command aggregator is one MCP endpoint in front of many MCP servers: it dispatches what authz allowed, and lists what
+// the caller may use. Only Envoy talks to it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"vmcp/internal/daemon"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/gateway"
+	"vmcp/services/aggregator/internal/inventory"
+)
+
+var cfg config
+
+func main() {
+	cfg.flags(flag.CommandLine)
+	daemon.Main(run)
+}
+
+func run(ctx context.Context, log *zap.Logger) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	gw, err := gatewayconfig.Load(cfg.source)
+	if err != nil {
+		return err
+	}
+	sealKeys, err := keyring.Load(cfg.sealKeys)
+	if err != nil {
+		return fmt.Errorf("seal keys: %w", err)
+	}
+	sessionKeys, err := keyring.Load(cfg.sessionKeys)
+	if err != nil {
+		return fmt.Errorf("session keys: %w", err)
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	backends := map[string]*backend.Backend{}
+	var sources []*inventory.Source
+	for _, b := range gw.Aggregator.Backends {
+		command, err := cfg.command(b)
+		if err != nil {
+			return err
+		}
+		src := inventory.NewSource(b.Name, b.Transport == gatewayconfig.TransportStdio)
+		timeout := gw.Aggregator.Timeout
+		if t, ok := gw.Aggregator.WorkloadTimeout[b.Name]; ok {
+			timeout = t
+		}
+		to := backend.New(backend.Config{
+			Backend: b, Command: command, Timeout: timeout, ServerInfo: gateway.ServerInfo(),
+			OnListChanged: src.Changed, Log: log,
+		})
+		src.List = to.List
+		backends[b.Name], sources = to, append(sources, src)
+		g.Go(func() error {
+			if err := to.Run(ctx); ctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	lists := ""
+	if cfg.state != "" {
+		lists = filepath.Join(cfg.state, "lists")
+	}
+	inv := inventory.New(&gw.Aggregator, sources, lists, log)
+	g.Go(func() error { return inv.Run(ctx) })
+
+	conn, err := grpc.NewClient(daemon.Target(cfg.authz), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("authz %s: %w", cfg.authz, err)
+	}
+	defer conn.Close()
+	gate := gateway.New(gateway.Config{
+		VirtualServer: gw.Name, Aggregator: &gw.Aggregator, SealKeys: sealKeys, SessionKeys: sessionKeys,
+		Permissions: gatewayv1.NewPermissionsClient(conn), Inventory: inv, Backends: backends, Log: log,
+	})
+	context.AfterFunc(ctx, gate.Stop)
+	g.Go(func() error { return gate.Run(ctx) })
+	for _, keys := range []*keyring.Ring{sealKeys, sessionKeys} {
+		g.Go(func() error {
+			return keys.Run(ctx, func(err error) { log.Error("keys not reloaded", zap.Error(err)) })
+		})
+	}
+
+	catalogServer := grpc.NewServer()
+	gatewayv1.RegisterCatalogServer(catalogServer, &inventory.Server{Inventory: inv, Done: ctx.Done()})
+	admin := daemon.NewAdmin()
+	admin.Handle("GET /status", status(inv))
+	for _, s := range []struct {
+		address string
+		serve   func(l net.Listener) error
+	}{
+		{cfg.listen, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(gate, log)) }},
+		{cfg.catalog, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, catalogServer) }},
+		{cfg.admin, func(l net.Listener) error { return admin.Serve(ctx, l, log) }},
+	} {
+		l, err := daemon.Listen(s.address)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return s.serve(l) })
+	}
+	return g.Wait()
+}
+
+// command is the program that stands for a stdio backend's image.
+func (c *config) command(b gatewayconfig.Backend) ([]string, error) {
+	if b.Kind != "MCPServer" {
+		return nil, nil
+	}
+	command := c.commands[b.Image]
+	switch {
+	case command == nil:
+		return nil, fmt.Errorf("MCPServer %s: no program stands for its image here: give -run '%s=COMMAND ARGS…'", b.Name, b.Image)
+	case b.Transport != gatewayconfig.TransportStdio:
+		return nil, errors.New("MCPServer " + b.Name + ": transport " + string(b.Transport) + ": only stdio servers are started here; name a running one by an MCPServerEntry")
+	}
+	return command, nil
+}
+
+// status lists the backends and their state, for people.
+func status(inv *inventory.Inventory) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(map[string]any{"backends": inv.Status()}) // the client is gone where it fails
+	}
+}

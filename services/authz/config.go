@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"strconv"
+
+	"vmcp/internal/gatewayconfig"
+)
+
+// config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
+type config struct {
+	source     gatewayconfig.Source
+	listen     string
+	admin      string
+	aggregator list
+	sealKeys   string
+	state      string
+	auditLog   string
+	clients    string
+	anonymous  bool
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return fmt.Sprint(*l) }
+func (l *list) Set(v string) error { *l = append(*l, v); return nil }
+
+func (c *config) flags(fs *flag.FlagSet) {
+	c.source.Parts = gatewayconfig.PartAuthz
+	fs.Var((*list)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
+	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
+	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
+	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
+	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authz.sock", "`address` for Envoy and the aggregator")
+	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authz-admin.sock", "`address` for health, readiness and metrics")
+	fs.Var(&c.aggregator, "aggregator", "`address` of an aggregator replica's catalog; may be repeated")
+	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
+	fs.StringVar(&c.state, "state", "", "`directory` for the issuer's last good keys; empty: none are kept")
+	fs.StringVar(&c.auditLog, "audit-log", "-", "`file` for the audit trail; - for standard output")
+	fs.StringVar(&c.clients, "client-address", "", "`host:port` that clients connect to, where it is on loopback: its names are then accepted")
+	fs.BoolVar(&c.anonymous, "allow-anonymous", false, "allow incomingAuth.type anonymous although clients do not connect by loopback")
+}
+
+// validate reports every problem of the flags at once and changes nothing.
+func (c *config) validate() error {
+	var errs []error
+	if len(c.source.Paths) == 0 {
+		errs = append(errs, errors.New("-config is missing: name the YAML files of the gateway"))
+	}
+	if len(c.aggregator) == 0 {
+		errs = append(errs, errors.New("-aggregator is missing: name the aggregator's catalog address"))
+	}
+	if _, err := c.loopbackPort(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// loopbackPort is the port of a client address on loopback, 0 for another address or none.
+func (c *config) loopbackPort() (int, error) {
+	if c.clients == "" {
+		return 0, nil
+	}
+	host, port, err := net.SplitHostPort(c.clients)
+	if err != nil {
+		return 0, fmt.Errorf("-client-address: %w", err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil || n < 1 || n > 65535 {
+		return 0, fmt.Errorf("-client-address: %q is not a port", port)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return n, nil
+	}
+	return 0, nil
+}

@@ -1,0 +1,174 @@
+// Command authz decides about every request: it verifies tokens, runs Cedar, and seals what it decided.
+//
+// Envoy asks it by ext_authz before anything reaches the aggregator; the aggregator asks it which items a caller may
+// see. It is the only process that evaluates policy.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"vmcp/internal/daemon"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+	"vmcp/internal/mcpwire"
+	"vmcp/internal/policy"
+	"vmcp/internal/token"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/authz/internal/audit"
+	"vmcp/services/authz/internal/engine"
+	"vmcp/services/authz/internal/extauthz"
+	"vmcp/services/authz/internal/permit"
+)
+
+// maxMessage is above Envoy's body limit of 4 MiB with its headers (design.md section 3).
+const maxMessage = 6 << 20
+
+var cfg config
+
+func main() {
+	cfg.flags(flag.CommandLine)
+	daemon.Main(run)
+}
+
+func run(ctx context.Context, log *zap.Logger) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	gw, err := gatewayconfig.Load(cfg.source)
+	if err != nil {
+		return err
+	}
+	loopback, err := cfg.loopbackPort()
+	if err != nil {
+		return err
+	}
+	if gw.Authz.Anonymous {
+		if loopback == 0 && !cfg.anonymous {
+			return errors.New("incomingAuth.type is anonymous, but clients do not connect by loopback: anybody could call every permitted tool; -allow-anonymous accepts that")
+		}
+		log.Warn("anonymous access: whoever reaches the endpoint may use what the policies permit to Client::\"anonymous\"")
+	}
+	auditLog, err := openAudit(cfg.auditLog, log)
+	if err != nil {
+		return err
+	}
+	sealKeys, err := keyring.Load(cfg.sealKeys)
+	if err != nil {
+		return fmt.Errorf("seal keys: %w", err)
+	}
+	eng := engine.New(func(kind mcpwire.ItemKind, name string) {
+		log.Error("aggregator replicas disagree, denied", zap.String("kind", kind.String()), zap.String("name", name))
+	})
+	if err := setPolicies(eng, gw, log); err != nil {
+		return err
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	check := extauthz.Config{
+		VirtualServer: gw.Name, Endpoint: gw.Endpoint, Issuer: gw.Authz.Issuer.URL, Loopback: loopback,
+		Engine: eng, Keys: sealKeys, Audit: auditLog, Log: log,
+	}
+	if !gw.Authz.Anonymous {
+		keysFile := ""
+		if cfg.state != "" {
+			keysFile = filepath.Join(cfg.state, "issuer-keys.json")
+		}
+		check.Verifier, err = token.New(token.Config{
+			Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: keysFile, Log: log,
+		}, extauthz.NewCaller)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return check.Verifier.Run(ctx) })
+	}
+	checks := extauthz.New(check)
+
+	for _, address := range cfg.aggregator {
+		conn, err := grpc.NewClient(daemon.Target(address), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+		if err != nil {
+			return fmt.Errorf("aggregator %s: %w", address, err)
+		}
+		defer conn.Close()
+		g.Go(func() error {
+			return eng.Watch(ctx, address, conn, func(err error) { log.Info("catalog", zap.Error(err)) })
+		})
+	}
+	g.Go(func() error {
+		return sealKeys.Run(ctx, func(err error) { log.Error("seal keys not reloaded", zap.Error(err)) })
+	})
+	g.Go(func() error {
+		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
+			if err == nil {
+				err = setPolicies(eng, next, log)
+			}
+			if err != nil {
+				log.Error("documents not reloaded, the last good ones stay in force", zap.Error(err))
+			}
+		})
+	})
+
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.NumStreamWorkers(2),
+		grpc.MaxConcurrentStreams(100_000), // Envoy opens one connection a worker; a stream is one request
+		grpc.InitialWindowSize(8<<20), grpc.InitialConnWindowSize(32<<20),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	authv3.RegisterAuthorizationServer(server, checks)
+	gatewayv1.RegisterPermissionsServer(server, &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name})
+	l, err := daemon.Listen(cfg.listen)
+	if err != nil {
+		return err
+	}
+	adminListener, err := daemon.Listen(cfg.admin)
+	if err != nil {
+		return err
+	}
+	admin := daemon.NewAdmin()
+	admin.AddCheck("decisions", checks.Ready)
+	g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
+	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
+	return g.Wait()
+}
+
+// setPolicies compiles and puts in force the policies of gw, or changes nothing.
+func setPolicies(eng *engine.Engine, gw *gatewayconfig.Gateway, log *zap.Logger) error {
+	set, err := policy.Load(gw.Name, gw.Authz.Backends, gw.Authz.Policies)
+	if err != nil {
+		return err
+	}
+	for _, w := range set.Warnings() {
+		log.Warn("policy", zap.String("warning", w))
+	}
+	eng.SetPolicies(set)
+	log.Info("policies in force", zap.Int("policies", set.Len()), zap.String("revision", set.Revision()))
+	return nil
+}
+
+func openAudit(path string, log *zap.Logger) (*audit.Log, error) {
+	failed := func(err error) { log.Error("the audit trail cannot be written", zap.Error(err)) }
+	var w io.Writer = os.Stdout
+	if path != "-" {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("audit trail: %w", err)
+		}
+		w = f
+	}
+	return audit.New(w, failed), nil
+}
