@@ -52,6 +52,7 @@ type HTTP struct {
 	done     chan struct{} // closed by Close: ends hanging requests
 	released chan struct{}
 	once     sync.Once
+	release  sync.Once
 
 	mu       sync.Mutex
 	fault    Fault
@@ -79,6 +80,7 @@ func NewHTTP(tb testing.TB, opts Options) *HTTP {
 // Close stops the server: from now on connections are refused.
 func (h *HTTP) Close() {
 	h.once.Do(func() { close(h.done) })
+	h.Release()
 	h.server.CloseClientConnections()
 	h.server.Close()
 }
@@ -103,7 +105,7 @@ func (h *HTTP) Restart(tb testing.TB, opts Options) *HTTP {
 }
 
 // Release lets all present and later calls of the tool wait return.
-func (h *HTTP) Release() { close(h.released) }
+func (h *HTTP) Release() { h.release.Do(func() { close(h.released) }) }
 
 // SetFault changes how the server behaves from the next request on.
 func (h *HTTP) SetFault(f Fault) {

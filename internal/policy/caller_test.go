@@ -303,3 +303,20 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestMayBePermitted(t *testing.T) {
+	s := world{entities: "[]"}.load(t, `permit(principal in THVGroup::"g", action, resource == Tool::"x");
+		permit(principal, action, resource) when { context has claim_vip && resource.name == "y" };
+		forbid(principal in THVGroup::"h", action, resource);`)
+	for claims, want := range map[string]bool{
+		`{"sub": "a", "groups": ["g"]}`: true, `{"sub": "a", "groups": ["h"]}`: false, `{"sub": "a"}`: false, `{"sub": "a", "vip": 1}`: true,
+	} {
+		c, err := s.NewCaller([]byte(claims))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.MayBePermitted(); got != want {
+			t.Errorf("%s: %v", claims, got)
+		}
+	}
+}

@@ -157,6 +157,9 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 	if string(r.ID) != string(c.id) && !(r.ID == nil && r.ErrorSpan.Exists()) {
 		return b.errorf(ErrInvalidReply, true, "the response has another id")
 	}
+	if c.cancelled.Load() { // whatever it still says
+		return b.errorf(ErrCancelled, true, "answered after the cancellation")
+	}
 	switch code := r.ErrorCode(); {
 	case code == mcpwire.CodeUnsupportedVersion:
 		return errEraChanged

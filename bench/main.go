@@ -1,0 +1,181 @@
+// Command bench measures what the gateway adds: the same calls to an MCP server directly and through the whole chain
+// of Envoy, authz (Cedar on) and aggregator, on loopback, with the CPU time of each process. It states figures and
+// judges none: docs/performance.md does.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"vmcp/internal/child"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/stack"
+	"vmcp/internal/token/tokentest"
+)
+
+var (
+	bin      = flag.String("bin", "bin", "directory of the built binaries")
+	duration = flag.Duration("t", 3*time.Second, "time of each measurement, at most 30s")
+	only     = flag.String("run", "call,list,session,memory", "which parts, by comma")
+	repeats  = flag.Int("n", 3, "repetitions of each call measurement; the median by CPU is shown")
+)
+
+func main() {
+	flag.Parse()
+	if *duration > 30*time.Second || *repeats > 20 {
+		fmt.Fprintln(os.Stderr, "bench: loads are bounded: -t at most 30s, -n at most 20")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	parts := map[string]func(context.Context) error{"call": calls, "list": lists, "session": opens, "memory": memory}
+	for _, name := range strings.Split(*only, ",") {
+		part := parts[name]
+		if part == nil {
+			return fmt.Errorf("-run: unknown part %q", name)
+		}
+		if err := part(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// layout is a gateway in front of n backends with tools each.
+type layout struct {
+	*stack.Stack
+	issuer   *tokentest.Issuer
+	token    string
+	backends []string // URLs
+	pids     []int    // of the backends
+	end      func()
+}
+
+const document = `apiVersion: toolhive.stacklok.dev/v1beta1
+kind: %s
+metadata: {name: %s}
+spec:
+%s
+---
+`
+
+// newLayout starts issuer, backends and gateway, and returns when calls succeed.
+func newLayout(ctx context.Context, n, tools int) (*layout, error) {
+	dir, err := os.MkdirTemp("", "vmcp-bench-")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l := &layout{}
+	ended := make(chan error, n+1)
+	running := 0
+	l.end = func() {
+		cancel()
+		for range running {
+			<-ended
+		}
+		if l.issuer != nil {
+			l.issuer.Close()
+		}
+		os.RemoveAll(dir)
+	}
+	fail := func(err error) (*layout, error) { l.end(); return nil, err }
+
+	if l.issuer, err = tokentest.Start("127.0.0.1:0"); err != nil {
+		return fail(err)
+	}
+	absBin, err := filepath.Abs(*bin)
+	if err != nil {
+		return fail(err)
+	}
+	var docs strings.Builder
+	write := func(kind, name, spec string) { fmt.Fprintf(&docs, document, kind, name, spec) }
+	write("MCPGroup", "bench", "  description: bench")
+	for i := range n {
+		addr, err := free()
+		if err != nil {
+			return fail(err)
+		}
+		started := make(chan int, 1)
+		running++
+		go func() {
+			ended <- child.Run(ctx, child.Config{Name: "backend", Path: filepath.Join(absBin, "echo-mcp"), Log: filepath.Join(dir, "backend.log"),
+				Args: []string{"--http", addr, "--tools", fmt.Sprint(tools)}, Started: func(pid int) { started <- pid }})
+		}()
+		l.pids = append(l.pids, <-started)
+		url := "http://" + addr + "/mcp"
+		l.backends = append(l.backends, url)
+		write("MCPServerEntry", fmt.Sprintf("backend-%02d", i),
+			"  groupRef: {name: bench}\n  transport: streamable-http\n  remoteUrl: "+url)
+	}
+	listen, err := free()
+	if err != nil {
+		return fail(err)
+	}
+	_, port, _ := net.SplitHostPort(listen)
+	own := "http://localhost:" + port
+	write("MCPOIDCConfig", "issuer", "  type: inline\n  inline: {issuer: '"+l.issuer.URL+"', insecureAllowHTTP: true, jwksAllowPrivateIP: true}")
+	write("VirtualMCPServer", "bench-server", `  groupRef: {name: bench}
+  incomingAuth:
+    type: oidc
+    oidcConfigRef: {name: issuer, audience: '`+own+`', resourceUrl: '`+own+`'}
+    authzConfig:
+      type: inline
+      inline:
+        policies:
+          - permit(principal in THVGroup::"mcp-developers", action, resource);
+          - forbid(principal in THVGroup::"mcp-developers", action == Action::"call_tool", resource == Tool::"delete_namespace");
+          - permit(principal in THVGroup::"mcp-platform", action, resource);
+          - permit(principal in THVGroup::"mcp-admin", action, resource);`)
+	path := filepath.Join(dir, "gateway.yaml")
+	if err := os.WriteFile(path, []byte(docs.String()), 0o600); err != nil {
+		return fail(err)
+	}
+	ready := make(chan *stack.Stack, 1)
+	up := make(chan error, 1)
+	running++
+	go func() {
+		err := stack.Up(ctx, stack.Config{
+			Source: gatewayconfig.Source{Paths: []string{path}}, Listen: listen, State: filepath.Join(dir, "state"),
+			Bin: absBin, Tools: filepath.Join(filepath.Dir(absBin), ".tools"), Progress: discard{},
+		}, func(s *stack.Stack) { ready <- s })
+		up <- err
+		ended <- err
+	}()
+	select {
+	case l.Stack = <-ready:
+	case err := <-up:
+		return fail(fmt.Errorf("the gateway did not start: %w", err))
+	}
+	l.token = l.issuer.Mint(map[string]any{"sub": "bench", "aud": own, "client_id": "bench", "roles": []string{"mcp-developers"},
+		"exp": time.Now().Add(8 * time.Hour).Unix()})
+	return l, l.waitListed(ctx, n*tools)
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+func free() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

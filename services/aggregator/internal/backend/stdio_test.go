@@ -1,0 +1,218 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+// script is a child that the shell plays: it answers initialize and then runs body for each further request.
+func script(t testing.TB, body string, timeout time.Duration) *Backend {
+	t.Helper()
+	text := `while read -r line; do
+id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+case "$line" in
+*'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id";;
+*'"tools/call"'*) ` + body + `;;
+esac
+done
+`
+	return start(t, Config{
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio},
+		Command: []string{"/bin/sh", "-c", text},
+		Timeout: timeout,
+	})
+}
+
+func TestStdio(t *testing.T) {
+	record := filepath.Join(t.TempDir(), "record")
+	b := startStdio(t, "kubernetes-mcp", "--record", record)
+	l, err := b.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, tool := range l.Tools {
+		names = append(names, tool.Name)
+	}
+	if !slices.Contains(names, "delete_namespace") || len(l.Prompts) != 1 || len(l.Resources) != 1 {
+		t.Errorf("got %s, %d prompts, %d resources", names, len(l.Prompts), len(l.Resources))
+	}
+	for _, client := range eras {
+		s := session(t, b, client)
+		got, err := do(s, tool(t, client, "3", "get_pods", `{"namespace":"shop"}`, ""))
+		if err != nil || !strings.Contains(got[0], "web-7d9c-1") || !strings.Contains(got[0], `"id":3`) {
+			t.Errorf("got %s, %v", got, err)
+		}
+	}
+	called, err := os.ReadFile(record)
+	if err != nil || string(called) != "get_pods\nget_pods\n" {
+		t.Errorf("recorded %q, %v", called, err)
+	}
+}
+
+func TestStdioConcurrent(t *testing.T) {
+	s := session(t, startStdio(t, "echo-mcp"), mcpwire.EraModern)
+	var all sync.WaitGroup
+	for i := range 50 {
+		text := fmt.Sprintf("text-%d-", i)
+		r := tool(t, mcpwire.EraModern, "1", "echo", fmt.Sprintf(`{"text":%q}`, text), "")
+		all.Go(func() {
+			got, err := do(s, r)
+			if err != nil || len(got) != 1 || !strings.Contains(got[0], text) {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestStdioFailures(t *testing.T) {
+	for _, test := range []struct {
+		name, body string
+		want       error
+	}{
+		{"exits", `echo "no such cluster" >&2; exit 3`, ErrUnavailable},
+		{"hangs", `:`, ErrTimeout},
+		{"two documents", `printf '{"jsonrpc":"2.0","id":%s,"result":{}}{}\n' "$id"`, ErrInvalidReply},
+		{"invalid UTF-8", `printf '{"jsonrpc":"2.0","id":%s,"result":{"a":"\377"}}\n' "$id"`, ErrInvalidReply},
+		{"closes its output", `exec >&-; sleep 0.1`, ErrUnavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			timeout := 10 * time.Second
+			if test.want == ErrTimeout {
+				timeout = 300 * time.Millisecond
+			}
+			b := script(t, test.body, timeout)
+			s := session(t, b, mcpwire.EraLegacy)
+			_, err := do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, ""))
+			if !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if test.name == "exits" && !strings.Contains(err.Error(), "no such cluster") {
+				t.Errorf("its last words are missing: %v", err)
+			}
+		})
+	}
+	t.Run("noise", func(t *testing.T) {
+		b := script(t, `echo starting; echo; printf '{"jsonrpc":"2.0","id":%s,"result":{}}\r\n' "$id"`, 0)
+		got, err := do(session(t, b, mcpwire.EraLegacy), tool(t, mcpwire.EraLegacy, `"z"`, "x", `{}`, ""))
+		if err != nil || got[0] != `{"jsonrpc":"2.0","id":"z","result":{}}` {
+			t.Errorf("got %s, %v", got, err)
+		}
+	})
+	t.Run("comes back", func(t *testing.T) {
+		b := script(t, `printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id"; exit 0`, 0)
+		s := session(t, b, mcpwire.EraLegacy)
+		for range 3 {
+			if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, "")); err != nil {
+				t.Error(err)
+			}
+			l := s.conn.current().(*stdioLink)
+			<-l.process.Done()
+			l.reading.Wait() // its end was noticed
+		}
+	})
+	t.Run("no program", func(t *testing.T) {
+		b := start(t, Config{Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio}, Command: []string{"/does/not/exist"}})
+		_, err := b.List(t.Context())
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestStdioLimit(t *testing.T) {
+	b := startStdio(t, "echo-mcp")
+	call := func(s *Session, era mcpwire.Era) error {
+		_, err := do(s, tool(t, era, "1", "echo", `{"text":"a"}`, ""))
+		return err
+	}
+	var held []*Session
+	for i := range maxChildren {
+		s := b.Session(SessionOptions{Era: mcpwire.EraModern, Key: fmt.Sprint(i)})
+		if err := call(s, mcpwire.EraModern); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, s)
+	}
+	extra := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "extra"})
+	if err := call(extra, mcpwire.EraLegacy); !errors.Is(err, ErrBusy) {
+		t.Errorf("child %d: %v", maxChildren+1, err)
+	}
+	if _, err := b.List(t.Context()); err != nil {
+		t.Errorf("List does not count: %v", err)
+	}
+	held[3].Close()
+	deadline := time.Now().Add(10 * time.Second)
+	for err := error(ErrBusy); err != nil; { // the evicted child has to end first
+		if err = call(extra, mcpwire.EraLegacy); err != nil && time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	b.reap(time.Now().Add(idleTimeout + time.Minute))
+	b.running.Wait()
+	b.mu.Lock()
+	n := b.children
+	b.mu.Unlock()
+	if n != 0 {
+		t.Errorf("%d children after the idle time", n)
+	}
+	if err := call(extra, mcpwire.EraLegacy); err != nil {
+		t.Errorf("after the idle time: %v", err)
+	}
+}
+
+func TestStdioElicitation(t *testing.T) {
+	b := script(t, `printf '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n'; read -r answer; printf '{"jsonrpc":"2.0","id":%s,"result":{"got":%s}}\n' "$id" "$answer"`, 0)
+	s := session(t, b, mcpwire.EraLegacy)
+	var last string
+	err := s.Do(t.Context(), tool(t, mcpwire.EraLegacy, "1", "x", `{}`, ""), func(m Message) error {
+		last = string(m.Raw)
+		if m.Kind == mcpwire.KindRequest {
+			return s.Respond(t.Context(), fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"action":"accept"}}`, m.ID))
+		}
+		return nil
+	})
+	if err != nil || !strings.Contains(last, `"action":"accept"`) {
+		t.Errorf("got %s, %v", last, err)
+	}
+	got, err := do(session(t, b, mcpwire.EraModern), tool(t, mcpwire.EraModern, "1", "x", `{}`, ""))
+	if err != nil || !strings.Contains(got[0], "-32601") {
+		t.Errorf("a modern client: got %s, %v", got, err)
+	}
+}
+
+// TestStdioModern: a child that refuses initialize is asked server/discover.
+func TestStdioModern(t *testing.T) {
+	b := start(t, Config{
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio},
+		Command: []string{"/bin/sh", "-c", `while read -r line; do
+id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+case "$line" in
+*'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32022,"message":"no"}}\n' "$id";;
+*'"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}}\n' "$id";;
+*'"tools/call"'*2026-07-28*) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","content":[]}}\n' "$id";;
+esac
+done`},
+	})
+	for client, want := range map[mcpwire.Era]string{
+		mcpwire.EraLegacy: `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`,
+		mcpwire.EraModern: `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","content":[]}}`,
+	} {
+		got, err := do(session(t, b, client), tool(t, client, "1", "x", `{}`, ""))
+		if err != nil || got[0] != want {
+			t.Errorf("%v client: got %s, %v", client, got, err)
+		}
+	}
+}
