@@ -1,4 +1,61 @@
-generate: tools
-	PATH="$(CURDIR)/.tools/bin:$$PATH" buf generate
-tools:
-	cd tools && go build -o ../.tools/bin/ tool
+# Targets with a comment after ## are listed by `make`.
+# One recipe shell everywhere, so that a pipe fails when its first command does.
+SHELL := /bin/bash
+
+BIN   := bin
+TOOLS := .tools/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit e2e build lint generate fuzz bench conformance check tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## run the guide's gateway here and show who may do what (ONCE=1: end after the table; LISTEN=host:port)
+	@$(BIN)/demo $(if $(ONCE),-once) $(if $(LISTEN),-listen $(LISTEN))
+
+test: unit e2e ## everything that proves it, real Envoy included
+
+unit: ## the tests of all packages, without the stories of e2e
+	go test $(shell go list ./... | grep -v '/e2e$$')
+
+# Never from the cache: the stories run binaries, and the cache does not know what those were built from.
+e2e: ## the stories of e2e on real Envoy (RUN=regexp: some of them)
+	@mkdir -p .run
+	set -o pipefail; go test -count=1 -timeout 15m -v ./e2e $(if $(RUN),-run '$(RUN)') 2>&1 | tee .run/e2e.txt
+	@if grep -q '^ *--- SKIP' .run/e2e.txt; then \
+	  echo; echo '*** SKIPPED, so not proven here:'; grep -A1 '^ *--- SKIP' .run/e2e.txt; fi
+
+build: ## build the services, vmcp, the demo and its MCP servers to bin/
+	go build -o $(BIN)/ ./cmd/... ./services/... ./internal/mcptest/cmd/...
+
+lint: tools ## gofmt, vet, staticcheck, govulncheck, buf, and whether generated code is current
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+	$(TOOLS)/buf lint
+	@rm -rf .run/generated; $(TOOLS)/buf generate -o .run/generated
+	@diff -r -x '*.proto' .run/generated/proto proto || { echo 'generated code is not current: run make generate'; exit 1; }
+	@tools/govulncheck $(TOOLS)/govulncheck ./...
+
+generate: tools ## write the Go code of proto/ anew
+	$(TOOLS)/buf generate
+
+fuzz: ## fuzz every parser and matcher (FUZZTIME=30s: how long each)
+	@tools/fuzz $(or $(FUZZTIME),30s)
+
+bench: build ## direct calls against calls through the whole chain: time, CPU, memory (BENCH='-run call -t 1s')
+	go run ./bench -bin $(BIN) $(BENCH)
+
+conformance: ## the official MCP server scenarios through the whole chain; needs Node
+	go test -count=1 -timeout 15m -v ./e2e -run TestConformance -conformance
+
+check: lint test ## what should pass before a change is sent
+
+# The tools have a module of their own and are built for lint and generate only; the first time takes minutes.
+tools: $(TOOLS)/.built
+$(TOOLS)/.built: tools/go.mod tools/go.sum
+	@echo "building the tools of tools/go.mod to $(TOOLS), some minutes"
+	cd tools && go build -o ../$(TOOLS)/ tool
+	@touch $@

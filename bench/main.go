@@ -25,6 +25,8 @@ var (
 	bin      = flag.String("bin", "bin", "directory of the built binaries")
 	duration = flag.Duration("t", 3*time.Second, "time of each measurement, at most 30s")
 	only     = flag.String("run", "call,list,session,memory", "which parts, by comma")
+	eras     = flag.String("eras", "2025-11-25,2026-07-28", "protocol eras of call, by comma")
+	clients  = flag.String("c", "1,8,64", "numbers of concurrent clients of call, by comma")
 	repeats  = flag.Int("n", 3, "repetitions of each call measurement; the median by CPU is shown")
 )
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -36,10 +38,15 @@ func calls(ctx context.Context) error {
 	fmt.Printf("tools/call, 100-byte argument, 5 backends with 20 tools; median of %d by CPU; times in ms\n", *repeats)
 	fmt.Printf("%-10s %3s | %8s %6s %6s | %8s %6s %6s | %6s %6s %6s %6s | %7s\n", "era", "c", "direct/s", "p50", "p99", "chain/s", "p50", "p99",
 		"CPU", "envoy", "authz", "aggr.", "backend")
-	for _, modern := range []bool{false, true} {
+	for _, era := range strings.Split(*eras, ",") {
+		modern := era == eraName(true)
 		direct := newTarget(l.backends[0], "", "", modern)
 		chain := newTarget(l.URL, l.token, "backend-00_", modern)
-		for _, n := range []int{1, 8, 64} {
+		for _, c := range strings.Split(*clients, ",") {
+			n, err := strconv.Atoi(c)
+			if err != nil || n < 1 || n > 1000 {
+				return fmt.Errorf("-c: %q: want 1 to 1000", c)
+			}
 			d, err := median(ctx, direct, n, l.pids[:1])
 			if err != nil {
 				return fmt.Errorf("direct: %w", err)

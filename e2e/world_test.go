@@ -1,13 +1,14 @@
 // Package e2e tells stories about the whole gateway: built binaries, real Envoy, real MCP servers and clients.
+//
+// The simple stories are scripts in testdata (see script_test.go); the others are tests. All of them look at two things:
+// what a client was answered, and what a backend saw.
 package e2e
 
 import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,9 +17,12 @@ import (
 	"time"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcptest"
 	"vmcp/internal/stack"
 	"vmcp/internal/token/tokentest"
 )
+
+const guide = "testdata/guide.yaml"
 
 var (
 	root, _ = filepath.Abs("..")
@@ -47,11 +51,21 @@ type world struct {
 	*stack.Stack
 	issuer *tokentest.Issuer
 	aud    string
+	docs   string            // path of the gateway's documents
 	seen   map[string]string // file in which a stdio backend records what was called, by backend
 }
 
-// start runs the gateway of a testdata file. ISSUER and PORT in it are replaced, and what edit returns is run.
-func start(t *testing.T, file string, edit ...func(string) string) *world {
+// edit changes the documents of a gateway before they are used.
+type edit func(docs string) string
+
+// start runs the gateway of a testdata file. ISSUER and PORT in it are replaced.
+func start(t *testing.T, file string, edits ...edit) *world {
+	t.Helper()
+	return startWith(t, file, nil, edits...)
+}
+
+// startWith is start with changes to how the gateway is run.
+func startWith(t *testing.T, file string, change func(*stack.Config), edits ...edit) *world {
 	t.Helper()
 	issuer, err := tokentest.Start("127.0.0.1:0")
 	if err != nil {
@@ -65,15 +79,12 @@ func start(t *testing.T, file string, edit ...func(string) string) *world {
 		t.Fatal(err)
 	}
 	docs := strings.NewReplacer("ISSUER", issuer.URL, "PORT", port).Replace(string(text))
-	for _, f := range edit {
+	for _, f := range edits {
 		docs = f(docs)
 	}
 	dir := t.TempDir()
-	path := filepath.Join(dir, "gateway.yaml")
-	if err := os.WriteFile(path, []byte(docs), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{issuer: issuer, aud: "http://localhost:" + port, seen: map[string]string{}}
+	w := &world{issuer: issuer, aud: "http://localhost:" + port, docs: filepath.Join(dir, "gateway.yaml"), seen: map[string]string{}}
+	w.writeDocs(t, docs)
 	var run []string
 	for image, server := range map[string]string{
 		"ghcr.io/github/github-mcp-server:latest":               "github",
@@ -82,19 +93,22 @@ func start(t *testing.T, file string, edit ...func(string) string) *world {
 		w.seen[server+"-backend"] = filepath.Join(dir, server+".calls")
 		run = append(run, image+"="+filepath.Join(bin, server+"-mcp")+" --record "+w.seen[server+"-backend"])
 	}
+	var progress bytes.Buffer
+	cfg := stack.Config{
+		Source: gatewayconfig.Source{Paths: []string{w.docs}}, Listen: addr, State: filepath.Join(dir, "state"),
+		Bin: bin, Tools: filepath.Join(root, ".tools"), Run: run, Progress: &progress,
+	}
+	if change != nil {
+		change(&cfg)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	ready := make(chan *stack.Stack, 1)
-	var progress bytes.Buffer
-	go func() {
-		ended <- stack.Up(ctx, stack.Config{
-			Source: gatewayconfig.Source{Paths: []string{path}}, Listen: addr, State: filepath.Join(dir, "state"),
-			Bin: bin, Tools: filepath.Join(root, ".tools"), Run: run, Progress: &progress,
-		}, func(s *stack.Stack) { ready <- s })
-	}()
+	go func() { ended <- stack.Up(ctx, cfg, func(s *stack.Stack) { ready <- s }) }()
 	select {
 	case w.Stack = <-ready:
 	case err := <-ended:
+		cancel()
 		t.Fatalf("the gateway did not start: %v\n%s", err, &progress)
 	}
 	t.Cleanup(func() {
@@ -107,6 +121,26 @@ func start(t *testing.T, file string, edit ...func(string) string) *world {
 		}
 	})
 	return w
+}
+
+// writeDocs replaces the documents at once, as an editor does.
+func (w *world) writeDocs(t *testing.T, docs string) {
+	t.Helper()
+	if err := os.WriteFile(w.docs+".new", []byte(docs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(w.docs+".new", w.docs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) readDocs(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(w.docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // dump shows the ends of all logs of a failed story.
@@ -127,11 +161,88 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// policies replaces the guide's policies by Cedar text.
+func policies(cedar string) edit {
+	return func(docs string) string {
+		head, rest, ok := strings.Cut(docs, "        policies:\n")
+		_, tail, ok2 := strings.Cut(rest, "  outgoingAuth:")
+		if !ok || !ok2 {
+			panic("the documents have no policies to replace")
+		}
+		return head + "        policies:\n          - |\n" + indent(cedar, "            ") + "  outgoingAuth:" + tail
+	}
+}
+
+// config adds lines to spec.config of the VirtualMCPServer, which is the last document.
+func config(yaml string) edit {
+	return func(docs string) string {
+		if !strings.Contains(docs, "\n  config:\n") {
+			docs += "  config:\n"
+		}
+		return docs + indent(yaml, "    ")
+	}
+}
+
+// behind puts an MCP server with this URL into the group, in place of a backend of that name where there is one.
+func behind(name, url string) edit {
+	return func(docs string) string {
+		all := strings.Split(docs, "\n---\n")
+		entry := strings.NewReplacer("NAME", name, "URL", url).Replace(entryDocument)
+		for i, d := range all {
+			if strings.Contains(d, "\n  name: "+name+"\n") {
+				all[i] = entry
+				return strings.Join(all, "\n---\n")
+			}
+		}
+		return entry + "\n---\n" + docs
+	}
+}
+
+const entryDocument = `apiVersion: toolhive.stacklok.dev/v1beta1
+kind: MCPServerEntry
+metadata:
+  name: NAME
+spec:
+  groupRef:
+    name: engineering-tools
+  transport: streamable-http
+  allowPrivateEndpoint: true
+  remoteUrl: URL`
+
+// without takes a backend out of the group.
+func without(name string) edit {
+	return func(docs string) string {
+		var kept []string
+		for d := range strings.SplitSeq(docs, "\n---\n") {
+			if !strings.Contains(d, "\n  name: "+name+"\n") {
+				kept = append(kept, d)
+			}
+		}
+		return strings.Join(kept, "\n---\n")
+	}
+}
+
+func indent(text, by string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.Trim(text, "\n") + "\n") {
+		b.WriteString(by + line)
+	}
+	return b.String()
+}
+
 // token is an access token for a person with these roles.
 func (w *world) token(person string, roles ...string) string {
+	return w.tokenFor(person, roles, nil)
+}
+
+// tokenFor is token with further claims.
+func (w *world) tokenFor(person string, roles []string, more map[string]any) string {
 	claims := map[string]any{"sub": person, "aud": w.aud, "client_id": "e2e"}
 	if len(roles) > 0 {
 		claims["roles"] = roles
+	}
+	for k, v := range more {
+		claims[k] = v
 	}
 	return w.issuer.Mint(claims)
 }
@@ -146,74 +257,32 @@ func (w *world) calls(t *testing.T, backend string) []string {
 	return strings.Fields(string(text))
 }
 
-// request is one HTTP request to the endpoint.
-type request struct {
-	method  string // POST where empty
-	token   string
-	session string
-	body    string
-	header  http.Header
-	client  *http.Client // default: through Envoy
+// quiet are the requests that the gateway makes by itself, to learn what a backend offers.
+var quiet = map[string]bool{
+	"initialize": true, "notifications/initialized": true, "server/discover": true, "ping": true,
+	"tools/list": true, "prompts/list": true, "resources/list": true, "resources/templates/list": true,
+	"subscriptions/listen": true, "": true, // GET and DELETE
 }
 
-type answer struct {
-	status int
-	header http.Header
-	body   string
+// asked are the requests that reached an HTTP backend on behalf of a client, as "method name".
+func asked(h *mcptest.HTTP) []string {
+	var out []string
+	for _, r := range h.Requests() {
+		if !quiet[r.Method] {
+			out = append(out, strings.TrimSpace(r.Method+" "+r.Name))
+		}
+	}
+	return out
 }
 
-func (w *world) send(t *testing.T, r request) answer {
+// eventually waits until ok, which is asked again and again, and fails the story after a generous time.
+func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	method := r.method
-	if method == "" {
-		method = "POST"
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came to this: %s", what)
+		}
+		time.Sleep(30 * time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, w.URL, strings.NewReader(r.body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header = r.header.Clone()
-	if req.Header == nil {
-		req.Header = http.Header{}
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json, text/event-stream")
-	if r.token != "" {
-		req.Header.Set("Authorization", "Bearer "+r.token)
-	}
-	if r.session != "" {
-		req.Header.Set("Mcp-Session-Id", r.session)
-	}
-	client := r.client
-	if client == nil {
-		client = http.DefaultClient
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
-}
-
-const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"e2e","version":"1"}}}`
-
-// open initializes a legacy session and returns its id.
-func (w *world) open(t *testing.T, token string) string {
-	t.Helper()
-	a := w.send(t, request{token: token, body: initialize})
-	if a.status != 200 || a.header.Get("Mcp-Session-Id") == "" {
-		t.Fatalf("initialize: %d %s", a.status, a.body)
-	}
-	return a.header.Get("Mcp-Session-Id")
-}
-
-func toolCall(name string) string {
-	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + name + `","arguments":{"namespace":"staging","name":"staging"}}}`
 }

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/policy"
 )
 
 // validate loads configuration files as the services would and prints what they amount to, or all that is wrong.
@@ -46,7 +47,7 @@ func validate(_ context.Context, args []string, stdout, stderr io.Writer) error 
 
 	gateway, err := gatewayconfig.Load(src)
 	if err == nil {
-		err = checkPolicies(gateway)
+		err = checkPolicies(gateway, stdout)
 	}
 	if err != nil {
 		problems, ok := errors.AsType[gatewayconfig.Problems](err)
@@ -63,8 +64,15 @@ func validate(_ context.Context, args []string, stdout, stderr io.Writer) error 
 	return nil
 }
 
-// checkPolicies is where the policies' own checks belong: that they compile, and what they reach.
-func checkPolicies(*gatewayconfig.Gateway) error {
+// checkPolicies compiles the policies as authz does and prints what in them cannot do what it seems to say.
+func checkPolicies(g *gatewayconfig.Gateway, stdout io.Writer) error {
+	set, err := policy.Load(g.Name, g.Authz.Backends, g.Authz.Policies)
+	if err != nil {
+		return err
+	}
+	for _, w := range set.Warnings() {
+		fmt.Fprintln(stdout, "warning:", w)
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -45,7 +46,7 @@ func Main(run func(ctx context.Context, log *zap.Logger) error) {
 	context.AfterFunc(ctx, stop) // the second signal has its usual effect
 	err = run(ctx, log)
 	code := 0
-	if err != nil {
+	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) { // stopped as asked
 		log.Error("ended", zap.Error(err))
 		code = 1
 	}

@@ -330,7 +330,7 @@ func (s *Stack) PID(name string) int {
 
 // wait returns when every part says that it is ready.
 func (s *Stack) wait(ctx context.Context) error {
-	for _, name := range []string{"authz", "aggregator"} {
+	for _, name := range []string{"aggregator", "authz"} {
 		if err := waitReady(ctx, s.sock(name+"-admin")); err != nil {
 			return fmt.Errorf("%s does not become ready: %w (log %s)", name, err, s.file(name+".log"))
 		}

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"reflect"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -100,9 +102,21 @@ func run(ctx context.Context, log *zap.Logger) error {
 		})
 	}
 
+	g.Go(func() error {
+		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
+			switch {
+			case err != nil:
+				log.Error("documents not read again", zap.Error(err))
+			case !reflect.DeepEqual(next.Aggregator, gw.Aggregator):
+				log.Warn("backends changed in the documents: that needs a restart of the aggregator")
+			}
+		})
+	})
+
 	catalogServer := grpc.NewServer()
 	gatewayv1.RegisterCatalogServer(catalogServer, &inventory.Server{Inventory: inv, Done: ctx.Done()})
 	admin := daemon.NewAdmin()
+	admin.AddCheck("backends", inv.Ready)
 	admin.Handle("GET /status", status(inv))
 	for _, s := range []struct {
 		address string

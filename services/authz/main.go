@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -115,6 +116,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
 			if err == nil {
 				err = setPolicies(eng, next, log)
+				if !reflect.DeepEqual(next.Endpoint, gw.Endpoint) || !reflect.DeepEqual(next.Authz.Issuer, gw.Authz.Issuer) {
+					log.Warn("endpoint or issuer changed in the documents: that needs a restart; policies are reloaded")
+				}
 			}
 			if err != nil {
 				log.Error("documents not reloaded, the last good ones stay in force", zap.Error(err))
@@ -155,7 +159,9 @@ func setPolicies(eng *engine.Engine, gw *gatewayconfig.Gateway, log *zap.Logger)
 	for _, w := range set.Warnings() {
 		log.Warn("policy", zap.String("warning", w))
 	}
-	eng.SetPolicies(set)
+	if !eng.SetPolicies(set) {
+		return nil
+	}
 	log.Info("policies in force", zap.Int("policies", set.Len()), zap.String("revision", set.Revision()))
 	return nil
 }

@@ -416,11 +416,13 @@ func TestCancel(t *testing.T) {
 // TestSessionLost: a backend that forgot the session answers 404, and the call runs in a new one, once.
 func TestSessionLost(t *testing.T) {
 	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy})
-	s := session(t, startHTTP(t, h.URL), mcpwire.EraLegacy)
+	b := startHTTP(t, h.URL)
+	s := session(t, b, mcpwire.EraLegacy)
 	if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "echo", `{"text":"a"}`, "")); err != nil {
 		t.Fatal(err)
 	}
 	h.Close()
+	b.transport.CloseIdleConnections() // else a request may meet the end of its connection, which proves nothing
 	h = h.Restart(t, mcptest.Options{Era: mcptest.Legacy})
 	got, err := do(s, tool(t, mcpwire.EraLegacy, "2", "echo", `{"text":"b"}`, ""))
 	if err != nil || !strings.Contains(got[0], `"b"`) {
@@ -435,11 +437,13 @@ func TestSessionLost(t *testing.T) {
 func TestEraChange(t *testing.T) {
 	for _, test := range []struct{ from, to mcptest.Era }{{mcptest.Legacy, mcptest.Modern}, {mcptest.Modern, mcptest.Legacy}} {
 		h := mcptest.NewHTTP(t, mcptest.Options{Era: test.from})
-		s := session(t, startHTTP(t, h.URL), mcpwire.EraModern)
+		b := startHTTP(t, h.URL)
+		s := session(t, b, mcpwire.EraModern)
 		if _, err := do(s, tool(t, mcpwire.EraModern, "1", "echo", `{"text":"a"}`, "")); err != nil {
 			t.Fatal(err)
 		}
 		h.Close()
+		b.transport.CloseIdleConnections()
 		h = h.Restart(t, mcptest.Options{Era: test.to})
 		failed := 0
 		for range 2 {

@@ -19,13 +19,12 @@ func BenchmarkDo(b *testing.B) {
 		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			_, after, _ := strings.Cut(string(body), `"id":`)
-			id := after[:strings.IndexAny(after, ",}")]
+			id, _, _ := strings.Cut(after, ",")
 			w.Header().Set("Content-Type", "application/json")
 			switch {
+			case strings.Contains(string(body), "server/discover") && era == mcpwire.EraLegacy:
+				http.Error(w, "no session", http.StatusBadRequest)
 			case strings.Contains(string(body), "server/discover"):
-				if era == mcpwire.EraLegacy {
-					w.WriteHeader(http.StatusBadRequest)
-				}
 				io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}}`)
 			case strings.Contains(string(body), `"initialize"`):
 				w.Header().Set("Mcp-Session-Id", "s")

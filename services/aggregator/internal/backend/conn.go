@@ -18,6 +18,8 @@ type conn struct {
 	b    *Backend
 	key  connKey
 	opts SessionOptions
+	// declared are the capabilities of a legacy client as a modern backend is told of them.
+	declared []byte
 
 	ids     atomic.Int64
 	opening chan struct{} // a lock that a context can give up waiting for
@@ -35,7 +37,7 @@ type conn struct {
 var errClosed = errors.New("the session is closed")
 
 func newConn(b *Backend, key connKey, opts SessionOptions) *conn {
-	return &conn{b: b, key: key, opts: opts, opening: make(chan struct{}, 1), idle: time.Now()}
+	return &conn{b: b, key: key, opts: opts, declared: withoutInput(opts.Capabilities), opening: make(chan struct{}, 1), idle: time.Now()}
 }
 
 // mint makes a JSON-RPC id, unique in this session (AG-24).

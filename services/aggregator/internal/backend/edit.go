@@ -63,11 +63,13 @@ func (c *call) metaEdits() []mcpwire.Edit {
 	return []mcpwire.Edit{{Start: at, End: at, With: append(append([]byte(`"params":`), object([]mcpwire.Field{meta})...), ',')}}
 }
 
+var quotedModern = mcpwire.Quote(mcpwire.Version20260728)
+
 // envelope is the reserved part of _meta toward a modern backend (HM-1).
 func (c *call) envelope() []mcpwire.Field {
-	opts, meta := c.s.conn.opts, c.req.Message.Meta
+	meta := c.req.Message.Meta
 	fields := []mcpwire.Field{
-		{Name: mcpwire.MetaProtocolVersion, Value: mcpwire.Quote(mcpwire.Version20260728)},
+		{Name: mcpwire.MetaProtocolVersion, Value: quotedModern},
 		{Name: mcpwire.MetaClientInfo, Value: c.s.conn.b.cfg.ClientInfo},
 	}
 	if c.client == mcpwire.EraModern {
@@ -81,7 +83,7 @@ func (c *call) envelope() []mcpwire.Field {
 		}
 		return fields
 	}
-	fields = append(fields, mcpwire.Field{Name: mcpwire.MetaClientCapabilities, Value: withoutInput(opts.Capabilities)})
+	fields = append(fields, mcpwire.Field{Name: mcpwire.MetaClientCapabilities, Value: c.s.conn.declared})
 	if c.req.LogLevel != "" {
 		fields = append(fields, mcpwire.Field{Name: mcpwire.MetaLogLevel, Value: mcpwire.Quote(c.req.LogLevel)})
 	}

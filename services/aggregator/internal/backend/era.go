@@ -221,7 +221,7 @@ func (b *Backend) queryHeader(ctx context.Context, l link, id mcpwire.RawID, met
 	if l.era() == mcpwire.EraModern {
 		out.header = http.Header{"Mcp-Method": {method}}
 		meta := object([]mcpwire.Field{
-			{Name: mcpwire.MetaProtocolVersion, Value: mcpwire.Quote(mcpwire.Version20260728)},
+			{Name: mcpwire.MetaProtocolVersion, Value: quotedModern},
 			{Name: mcpwire.MetaClientInfo, Value: b.cfg.ClientInfo},
 			{Name: mcpwire.MetaClientCapabilities, Value: []byte("{}")},
 		})

@@ -104,8 +104,6 @@ var (
 
 // exchange posts a request and hands each message that comes for it to recv, the response last.
 func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	resp, err := l.b.transport.RoundTrip(l.request(ctx, http.MethodPost, out.body, out.header))
 	if err != nil {
 		return err
@@ -127,7 +125,7 @@ func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) e
 		if err := l.receiveEvents(ctx, resp.Body, recv); err != nil {
 			return err
 		}
-		drain(resp.Body, cancel)
+		drain(resp.Body)
 		return nil
 	}
 	return l.b.errorf(ErrInvalidReply, true, "a request was answered with status %d and content type %q", resp.StatusCode, contentType)
@@ -183,10 +181,10 @@ func (l *httpLink) receiveJSON(resp *http.Response, recv receiver) error {
 		return l.b.errorf(ErrInvalidReply, true, "%w", errTooLong)
 	}
 	reply, err := mcpwire.ParseReply(buf.Bytes())
+	if resp.StatusCode >= 400 && (err != nil || !reply.ErrorSpan.Exists()) { // a proxy's page, not a JSON-RPC error
+		return l.statusError(resp)
+	}
 	if err != nil {
-		if resp.StatusCode >= 400 { // a proxy's page that calls itself JSON
-			return l.statusError(resp)
-		}
 		return l.b.errorf(ErrInvalidReply, true, "reading the answer: %w", err)
 	}
 	done, err := recv(reply, resp.StatusCode)
@@ -270,8 +268,8 @@ func (l *httpLink) open(ctx context.Context, lastEventID string) (io.ReadCloser,
 
 // drain reads the end of a stream whose last message is behind us: only a body read to its end leaves a connection
 // that can be used again. A server that does not end it soon loses the connection.
-func drain(body io.Reader, cancel func()) {
-	timer := time.AfterFunc(drainTimeout, cancel)
+func drain(body io.ReadCloser) {
+	timer := time.AfterFunc(drainTimeout, func() { body.Close() })
 	defer timer.Stop()
 	io.CopyN(io.Discard, body, 64<<10)
 }

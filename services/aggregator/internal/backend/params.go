@@ -21,6 +21,7 @@ type schemas map[string][]headerParam
 type headerParam struct {
 	header string   // canonical
 	path   []string // of the property below arguments
+	number bool     // of type integer
 }
 
 // headerParams reads the x-mcp-header definitions of a tool and refuses a tool in which one is invalid (HV-4).
@@ -98,7 +99,7 @@ func (w *schemaWalk) define(name, kind any, path []string, direct bool) error {
 		return fmt.Errorf("%s is defined twice", s)
 	}
 	w.seen[strings.ToLower(s)] = true
-	w.found = append(w.found, headerParam{http.CanonicalHeaderKey("Mcp-Param-" + s), path})
+	w.found = append(w.found, headerParam{http.CanonicalHeaderKey("Mcp-Param-" + s), path, kind == "integer"})
 	return nil
 }
 

@@ -105,6 +105,7 @@ func TestMisbehaving(t *testing.T) {
 		{"result is no object", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":[]}`), ErrInvalidReply},
 		{"unknown resultType", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"task"}}`), ErrInvalidReply},
 		{"accepted", mcptest.Answer{Status: 202}, ErrInvalidReply},
+		{"a result with status 400", mcptest.Answer{Status: 400, Body: `{"jsonrpc":"2.0","id":ID,"result":{}}`}, ErrUnavailable},
 		{"html", mcptest.Answer{Type: "text/html", Body: "hello"}, ErrInvalidReply},
 		{"stream without response", mcptest.SSE("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n"), ErrInvalidReply},
 		{"stream cut in an event", mcptest.SSE("data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n"), ErrInvalidReply},

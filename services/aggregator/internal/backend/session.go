@@ -29,9 +29,7 @@ func isRejection(err error) bool {
 // only. After an error the sink has seen no response.
 func (s *Session) Do(ctx context.Context, req Request, sink func(Message) error) error {
 	b := s.conn.b
-	ctx, stop := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
-	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
 	defer cancel()
 
 	c := &call{s: s, req: req, client: s.conn.key.era, sink: sink, cancel: cancel}

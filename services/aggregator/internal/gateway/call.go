@@ -24,6 +24,12 @@ func (x *exchange) call(s *session) {
 		x.error(http.StatusServiceUnavailable, mcpwire.CodeInternal, "the server behind this name is not configured: try again", nil)
 		return
 	}
+	if x.msg.Era == mcpwire.EraModern && x.msg.Method == "tools/call" {
+		if err := to.CompareParams(target.Name, x.msg.Arguments, x.r.Header); err != nil {
+			x.error(http.StatusBadRequest, mcpwire.CodeHeaderMismatch, err.Error(), nil)
+			return
+		}
+	}
 	req := backend.Request{Message: x.msg, Name: target.Name, Header: x.passHeaders()}
 
 	ctx := x.r.Context() // of a modern request: closing it is the cancel (HM-8)

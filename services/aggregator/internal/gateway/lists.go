@@ -83,7 +83,7 @@ func (l *lists) put(r *rendered) {
 // list answers a list request with the caller's items (AG-15 to AG-18).
 func (x *exchange) list(kind mcpwire.ItemKind) {
 	after := ""
-	if raw := x.msg.Params.Raw("cursor"); raw != nil {
+	if raw := x.msg.Params.Raw("cursor"); raw != nil && string(raw) != "null" {
 		var ok bool
 		cursor, _ := mcpwire.Unquote(raw)
 		if after, ok = openCursor(x.g.cfg.SessionKeys, cursor, x.d.Principal, kind); !ok {

@@ -92,10 +92,14 @@ func (f *follower) run() bool {
 		case <-f.gone:
 			return true
 		case msg := <-f.box:
-			if _, ok := f.permitted(); !ok {
+			kind, name := subject(msg)
+			allowed, ok := f.deliverable(kind, name)
+			if !ok {
 				return true
 			}
-			err = f.out.write(msg)
+			if allowed {
+				err = f.out.write(msg)
+			}
 		case <-changed:
 			var now *catalog.Catalog
 			now, changed = x.g.cfg.Inventory.Next()
@@ -135,12 +139,7 @@ func (f *follower) run() bool {
 // permitted asks authz whether the caller's token still stands; the answer also tells the caller's present view. An
 // authz that is away says nothing: the stream stays, and its token ends it.
 func (f *follower) permitted() (view string, ok bool) {
-	ctx, cancel := context.WithTimeout(f.x.r.Context(), 2*time.Second)
-	defer cancel()
-	resp, err := f.x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
-		Seal: f.x.seal, Kind: gatewayv1.ItemKind_ITEM_KIND_TOOL,
-		CatalogDigest: f.x.g.cfg.Inventory.Catalog().Digest, Names: []string{"-"},
-	})
+	resp, err := f.ask(mcpwire.ItemTool, "-")
 	switch status.Code(err) {
 	case codes.OK:
 		return resp.View, true
@@ -148,6 +147,40 @@ func (f *follower) permitted() (view string, ok bool) {
 		return "", false
 	}
 	return "", true
+}
+
+// deliverable asks authz whether a message may reach the caller: one about an item only if the caller may use that. What
+// authz does not answer for is not delivered. ok is false where the stream must end.
+func (f *follower) deliverable(kind mcpwire.ItemKind, name string) (allowed, ok bool) {
+	resp, err := f.ask(kind, name)
+	switch status.Code(err) {
+	case codes.OK:
+		return name == "-" || len(resp.Indexes) == 1, true
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return false, false
+	}
+	return false, true
+}
+
+func (f *follower) ask(kind mcpwire.ItemKind, name string) (*gatewayv1.PermittedResponse, error) {
+	ctx, cancel := context.WithTimeout(f.x.r.Context(), 2*time.Second)
+	defer cancel()
+	return f.x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
+		Seal: f.x.seal, Kind: gatewayv1.ItemKind(kind),
+		CatalogDigest: f.x.g.cfg.Inventory.Catalog().Digest, Names: []string{name},
+	})
+}
+
+// subject is the item that a backend's message is about; a tool called "-" where it is about none.
+func subject(msg []byte) (mcpwire.ItemKind, string) {
+	m, err := mcpwire.ParseReply(msg)
+	if err == nil && m.Method == "notifications/resources/updated" {
+		if params, ok := m.Params(); ok {
+			uri, _ := params.String("uri")
+			return mcpwire.ItemResource, uri
+		}
+	}
+	return mcpwire.ItemTool, "-"
 }
 
 func listChanged(k mcpwire.ItemKind) string {

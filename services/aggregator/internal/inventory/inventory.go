@@ -8,8 +8,10 @@ package inventory
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +64,7 @@ type Inventory struct {
 	slots   *semaphore.Weighted
 
 	current atomic.Pointer[catalog.Catalog]
+	started time.Time
 
 	mu       sync.Mutex
 	listings []catalog.Listing // by source
@@ -83,7 +86,7 @@ type Status struct {
 // New reads the last good lists from dir and publishes a first catalog.
 func New(cfg *gatewayconfig.Aggregator, sources []*Source, dir string, log *zap.Logger) *Inventory {
 	inv := &Inventory{
-		cfg: cfg, sources: sources, dir: dir, log: log,
+		cfg: cfg, sources: sources, dir: dir, log: log, started: time.Now(),
 		slots:    semaphore.NewWeighted(parallel),
 		listings: make([]catalog.Listing, len(sources)),
 		status:   make([]Status, len(sources)),
@@ -113,6 +116,25 @@ func (inv *Inventory) Next() (*catalog.Catalog, <-chan struct{}) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	return inv.current.Load(), inv.changed
+}
+
+// patience is how long readiness waits for the first listing of a backend; later it is known to be away, or slow.
+const patience = 5 * time.Second
+
+// Ready says which backends were neither listed nor found failing since the start, nil when none or after some seconds.
+func (inv *Inventory) Ready() error {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	var waiting []string
+	for _, st := range inv.status {
+		if st.LastListed.IsZero() && st.LastFailure == "" {
+			waiting = append(waiting, st.Backend)
+		}
+	}
+	if len(waiting) == 0 || time.Since(inv.started) > patience {
+		return nil
+	}
+	return fmt.Errorf("not listed yet: %s", strings.Join(waiting, ", "))
 }
 
 // Status says what is known of each backend, in configured order.

@@ -40,11 +40,10 @@ type Snapshot struct {
 	Policies *policy.Set
 	Digest   string // of the merged catalog
 
-	items     map[key]*Entry
+	items     map[key]*Entry // nil: replicas disagree
 	templates []template
 	pending   []string                       // name prefixes of backends never listed
 	lists     map[listKey][]*policy.Prepared // as each replica orders them
-	names     map[listKey][]string           // their advertised names
 }
 
 type key struct {
@@ -78,12 +77,16 @@ func New(conflict func(kind mcpwire.ItemKind, name string)) *Engine {
 // Snapshot returns the current snapshot, nil while policies or catalog are missing.
 func (e *Engine) Snapshot() *Snapshot { return e.snap.Load() }
 
-// SetPolicies replaces the policies.
-func (e *Engine) SetPolicies(set *policy.Set) {
+// SetPolicies replaces the policies; false where they are the same.
+func (e *Engine) SetPolicies(set *policy.Set) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.policies != nil && e.policies.Revision() == set.Revision() {
+		return false
+	}
 	e.policies = set
 	e.rebuild()
+	return true
 }
 
 // SetReplica replaces the catalog of one replica; nil forgets it.
@@ -115,19 +118,22 @@ func (e *Engine) rebuild() {
 	}
 	slices.Sort(replicas)
 
-	disputed := map[key]bool{}
-	seenTemplates := map[string]bool{}
 	var digests []string
+	var catalogs []*Catalog // one for each digest
+	advertised := map[key]bool{}
 	for _, name := range replicas {
 		c := e.replicas[name]
 		if slices.Contains(digests, c.Digest) {
 			continue // the same catalog from another replica
 		}
-		digests = append(digests, c.Digest)
-		advertised := map[key]bool{}
+		digests, catalogs = append(digests, c.Digest), append(catalogs, c)
 		each(c, func(_ *gatewayv1.BackendCatalog, kind mcpwire.ItemKind, it *gatewayv1.Item) {
 			advertised[key{kind, it.Name}] = true
 		})
+	}
+	disputed := map[key]bool{}
+	seenTemplates := map[string]bool{}
+	for _, c := range catalogs {
 		each(c, func(b *gatewayv1.BackendCatalog, kind mcpwire.ItemKind, it *gatewayv1.Item) {
 			k := key{kind, it.Name}
 			entry := s.newEntry(b.Name, kind, it, it.Name != it.Original && advertised[key{kind, it.Original}])
@@ -149,11 +155,11 @@ func (e *Engine) rebuild() {
 		}
 	}
 	for k := range disputed {
-		delete(s.items, k)
+		s.items[k] = nil
 		e.conflict(k.kind, k.name)
 	}
-	for _, name := range replicas {
-		s.addLists(e.replicas[name])
+	for _, c := range catalogs {
+		s.addLists(c)
 	}
 	s.Digest = digest(digests)
 	e.snap.Store(s)
@@ -195,9 +201,6 @@ func policyKind(k mcpwire.ItemKind) policy.Kind {
 
 // addLists notes the items of a replica's catalog in the order that the aggregator uses: by advertised name.
 func (s *Snapshot) addLists(c *Catalog) {
-	if _, ok := s.lists[listKey{c.Digest, mcpwire.ItemTool}]; ok {
-		return
-	}
 	for _, kind := range kinds {
 		var names []string
 		each(c, func(_ *gatewayv1.BackendCatalog, k mcpwire.ItemKind, it *gatewayv1.Item) {
@@ -235,7 +238,7 @@ func each(c *Catalog, f func(*gatewayv1.BackendCatalog, mcpwire.ItemKind, *gatew
 // Resolve finds what an advertised name or URI stands for. starting: unknown now, but a backend that was never listed
 // may own it.
 func (s *Snapshot) Resolve(kind mcpwire.ItemKind, name string) (entry *Entry, starting bool) {
-	if entry := s.items[key{kind, name}]; entry != nil {
+	if entry, known := s.items[key{kind, name}]; known {
 		return entry, false
 	}
 	if kind == mcpwire.ItemResource {
@@ -255,7 +258,7 @@ func (s *Snapshot) Resolve(kind mcpwire.ItemKind, name string) (entry *Entry, st
 // byTemplate finds the one backend whose templates (RFC 6570) match an unlisted URI. Policy judges the URI itself; a
 // completion names the template, which is then its own match.
 func (s *Snapshot) byTemplate(uri string) *Entry {
-	if t := s.items[key{mcpwire.ItemTemplate, uri}]; t != nil {
+	if t, known := s.items[key{mcpwire.ItemTemplate, uri}]; known {
 		return t
 	}
 	if len(uri) > 8<<10 {

@@ -6,6 +6,7 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -124,6 +125,9 @@ func (s *Server) decide(r *request) outcome {
 	out.message = &msg
 	if perr != nil {
 		out.denial = refuseRequest(perr.Status, perr.Code, "malformed", perr.Text)
+		if perr.Status == http.StatusMethodNotAllowed {
+			out.denial.headers = []header{{"allow", "GET, POST, DELETE"}} // RFC 9110 section 15.5.6
+		}
 		return out
 	}
 
@@ -184,23 +188,25 @@ func (s *Server) judge(r *request, out *outcome) {
 		return
 	}
 	out.target = entry.Target
-	if d := misspeltArgument(msg, entry); d != nil {
-		out.denial = d
-		return
-	}
 	d := snap.Policies.Decide(out.prepared.caller, entry.Prepared, msg.Arguments, ctx)
 	if !d.Allow {
 		out.refused(d, unknownItem(msg, d.Reason))
 		return
 	}
-	out.decided(d)
+	// Only now: the answer tells what the item declares.
+	if out.denial = misspeltArgument(msg, entry); out.denial == nil {
+		out.decided(d)
+	}
 }
 
 // misspeltArgument refuses an argument that a backend with case-insensitive decoding would read as a declared one
 // (design.md section 3, step 3).
 func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *denial {
 	for _, name := range msg.ArgumentNames {
-		if known, ok := entry.Declared[mcpwire.Fold(name)]; ok && known != name {
+		if _, declared := entry.Prepared.Item.Args[name]; declared {
+			continue // in this very spelling; there may be others
+		}
+		if known, ok := entry.Declared[mcpwire.Fold(name)]; ok {
 			return refuseRequest(400, mcpwire.CodeInvalidRequest, "malformed",
 				"an argument differs from a declared one only in case: did you mean "+known+"?")
 		}
@@ -211,7 +217,8 @@ func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *denial {
 // authenticate finds who asks, from the one Authorization header.
 func (s *Server) authenticate(r *request) (*Caller, *denial) {
 	values := r.header("Authorization")
-	if len(values) > 1 {
+	// Envoy joins two Authorization lines by a comma, which no Bearer token holds.
+	if len(values) > 1 || len(values) == 1 && strings.Contains(values[0], ",") {
 		return nil, refuseRequest(400, mcpwire.CodeInvalidRequest, "malformed", "more than one Authorization header")
 	}
 	if s.cfg.Verifier == nil {

@@ -45,14 +45,15 @@ func newHosts(cfg Config) hosts {
 // check refuses a foreign Host, and an Origin that is present and foreign. The check of one does not depend on the
 // other. An absent Origin is no browser's.
 func (h *hosts) check(r *request) *denial {
-	if !h.authorities[strings.ToLower(r.host)] {
-		return foreignHost
+	n := len(r.header("Origin"))
+	foreign := n > 1 || n == 1 && !h.allowsOrigin(r.origin)
+	if foreign {
+		r.origin = "" // no answer tells it that it may read
 	}
-	switch n := len(r.header("Origin")); {
-	case n == 0:
-		return nil
-	case n > 1 || !h.allowsOrigin(r.origin):
-		r.origin = ""
+	switch {
+	case !h.authorities[strings.ToLower(r.host)]:
+		return foreignHost
+	case foreign:
 		return foreignOrigin
 	}
 	return nil

@@ -81,6 +81,10 @@ func (s *Server) seal(r *request, o *outcome) {
 		o.denial, o.private = noDecision, err
 		return
 	}
+	if len(sealed) > decision.MaxHeader { // a method, session id or URI of many kilobytes
+		o.denial = refuseRequest(400, mcpwire.CodeInvalidRequest, "malformed", "the names in this request are too long")
+		return
+	}
 	o.seal = sealed
 }
 
@@ -167,6 +171,15 @@ func (o *outcome) metadata(r *request) *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
+// clip bounds what a client wrote: a denied name may be as long as a body.
+func clip(s string) string {
+	const most = 1 << 10
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 // record is the outcome for the audit trail.
 func (o *outcome) record(r *request) audit.Record {
 	rec := audit.Record{
@@ -191,7 +204,7 @@ func (o *outcome) record(r *request) audit.Record {
 		rec.Caller, rec.Client, rec.Token = o.caller.Claims.Subject, o.caller.Claims.ClientID, o.caller.Claims.JTI
 	}
 	if o.message != nil {
-		rec.Era, rec.Method, rec.Name = o.message.Era.String(), o.message.Method, o.message.Name
+		rec.Era, rec.Method, rec.Name = o.message.Era.String(), clip(o.message.Method), clip(o.message.Name)
 	}
 	if o.target != nil {
 		rec.Backend, rec.Original = o.target.Backend, o.target.Name

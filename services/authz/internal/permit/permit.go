@@ -4,7 +4,6 @@ package permit
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -89,7 +88,7 @@ func (s *Server) list(ctx context.Context, digest string, kind mcpwire.ItemKind)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, status.FromContextError(errors.Join(ctx.Err())).Err()
+			return nil, nil, status.FromContextError(ctx.Err()).Err()
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

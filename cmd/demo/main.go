@@ -1,0 +1,173 @@
+// Command demo shows the guide's gateway at work: it runs docs/examples/engineering-tools.yaml on this machine with a
+// test issuer and two small MCP servers, lets people of each role list and call every tool, and compares what happens
+// with what the guide says. Then it stays up for a client of yours. `make demo` starts it.
+//
+// It owns the demonstration only: what runs is internal/stack, as under `vmcp up`.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/stack"
+	"vmcp/internal/token/tokentest"
+)
+
+// The addresses that the example file names.
+const (
+	exampleListen = "127.0.0.1:4483"
+	exampleClient = "http://localhost:4483"
+	exampleIssuer = "http://127.0.0.1:4484"
+)
+
+func main() {
+	once := flag.Bool("once", false, "end after the table, on a free port: for scripts")
+	listen := flag.String("listen", exampleListen, "`address` for clients, on loopback")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *listen, *once, os.Stdout)
+	interrupted := ctx.Err() != nil
+	stop()
+	if err != nil && !interrupted {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// demo is what one run is made of.
+type demo struct {
+	root   string // of the repository: bin/, docs/, .tools/
+	dir    string // of this run: documents, tokens, logs
+	listen string
+	issuer *tokentest.Issuer
+	out    io.Writer
+}
+
+func run(ctx context.Context, listen string, once bool, out io.Writer) error {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return fmt.Errorf("finding the services beside this program: %w", err)
+	}
+	d := &demo{root: filepath.Dir(filepath.Dir(self)), out: out}
+	if d.listen, err = freeAddress(listen, once); err != nil {
+		return err
+	}
+	if d.dir, err = d.makeDir(once); err != nil {
+		return err
+	}
+	if d.issuer, err = tokentest.Start("127.0.0.1:0"); err != nil {
+		return err
+	}
+	defer d.issuer.Close()
+	if err := d.writeDocuments(); err != nil {
+		return err
+	}
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ready, ended := make(chan *stack.Stack, 1), make(chan error, 1)
+	go func() { ended <- stack.Up(ctx, d.stack(), func(s *stack.Stack) { ready <- s }) }()
+	var s *stack.Stack
+	select {
+	case s = <-ready:
+	case err := <-ended:
+		return err
+	}
+	show := d.show(ctx, s)
+	if show == nil && !once {
+		show = d.connect(s)
+	}
+	if show != nil || once {
+		stop()
+	}
+	if err := errors.Join(show, <-ended); err != nil {
+		return fmt.Errorf("%w\nlogs: %s", err, d.dir)
+	}
+	if once {
+		return os.RemoveAll(d.dir)
+	}
+	return nil
+}
+
+// freeAddress checks that nobody listens there, as Envoy's own words for it come late; any free port will do for once.
+func freeAddress(listen string, once bool) (string, error) {
+	if once {
+		listen = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return "", fmt.Errorf("%w: choose another address with `make demo LISTEN=127.0.0.1:PORT`", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// makeDir makes the directory of this run, empty. A demo that stays has a fixed one, which people can find.
+func (d *demo) makeDir(once bool) (string, error) {
+	if once {
+		return os.MkdirTemp("", "vmcp-demo-")
+	}
+	dir := filepath.Join(d.root, ".run", "demo")
+	if err := os.RemoveAll(dir); err != nil {
+		return "", fmt.Errorf("clearing the last demo: %w", err)
+	}
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+func (d *demo) file(name string) string { return filepath.Join(d.dir, name) }
+
+// writeDocuments copies the example with this run's addresses.
+func (d *demo) writeDocuments() error {
+	text, err := os.ReadFile(filepath.Join(d.root, "docs/examples/engineering-tools.yaml"))
+	if err != nil {
+		return fmt.Errorf("reading the example: %w", err)
+	}
+	_, port, err := net.SplitHostPort(d.listen)
+	if err != nil {
+		return err
+	}
+	docs := strings.NewReplacer(exampleIssuer, d.issuer.URL, exampleClient, "http://localhost:"+port).Replace(string(text))
+	return os.WriteFile(d.file("gateway.yaml"), []byte(docs), 0o600)
+}
+
+// stack is what `vmcp up` would be told.
+func (d *demo) stack() stack.Config {
+	bin := filepath.Join(d.root, "bin")
+	program := func(image, server string) string {
+		return image + "=" + relative(filepath.Join(bin, server+"-mcp")) + " --record " + relative(d.file(server+".calls"))
+	}
+	return stack.Config{
+		Source: gatewayconfig.Source{Paths: []string{d.file("gateway.yaml")}},
+		Listen: d.listen, State: d.dir, Bin: bin, Tools: filepath.Join(d.root, ".tools"), Progress: d.out,
+		Run: []string{
+			program("ghcr.io/github/github-mcp-server:latest", "github"),
+			program("ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1", "kubernetes"),
+		},
+	}
+}
+
+// relative is a shorter name of a path below the current directory.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}

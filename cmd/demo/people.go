@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// tokenLife is longer than an issuer should allow: a demo that stays up has nobody who signs in again.
+const tokenLife = 8 * time.Hour
+
+// person is one account of the demo.
+type person struct {
+	name string
+	role string // app role; empty: none assigned
+}
+
+var people = []person{{"ann", "mcp-developers"}, {"bob", "mcp-platform"}, {"carol", "mcp-admin"}, {"dave", ""}}
+
+func (p person) title() string {
+	if p.role == "" {
+		return "(no role)"
+	}
+	return p.role
+}
+
+// tool is one tool of the demo's servers by its advertised name, with arguments that work.
+type tool struct{ name, arguments string }
+
+const (
+	repo  = `"owner":"acme","repo":"web"`
+	inEnv = `"namespace":"staging"`
+	web   = inEnv + `,"name":"web"`
+)
+
+// tools are called in this order: what deletes comes last.
+var tools = []tool{
+	{"github-backend_list_issues", `{` + repo + `}`},
+	{"github-backend_get_issue", `{` + repo + `,"issue_number":1}`},
+	{"github-backend_search_code", `{"query":"token"}`},
+	{"github-backend_get_file_contents", `{` + repo + `,"path":"README.md"}`},
+	{"github-backend_list_pull_requests", `{` + repo + `}`},
+	{"github-backend_create_issue", `{` + repo + `,"title":"From the demo"}`},
+	{"github-backend_close_issue", `{` + repo + `,"issue_number":2}`},
+	{"github-backend_create_pull_request", `{` + repo + `,"title":"From the demo","head":"demo","base":"main"}`},
+	{"github-backend_merge_pull_request", `{` + repo + `,"pull_number":11}`},
+	{"github-backend_delete_repository", `{` + repo + `}`},
+	{"kubernetes-backend_list_namespaces", `{}`},
+	{"kubernetes-backend_get_pods", `{` + inEnv + `}`},
+	{"kubernetes-backend_get_pod_logs", `{` + inEnv + `,"name":"web-5f44-1"}`},
+	{"kubernetes-backend_describe_deployment", `{` + web + `}`},
+	{"kubernetes-backend_get_events", `{` + inEnv + `}`},
+	{"kubernetes-backend_scale_deployment", `{` + web + `,"replicas":2}`},
+	{"kubernetes-backend_apply_manifest", `{` + inEnv + `,"manifest":"kind: ConfigMap"}`},
+	{"kubernetes-backend_restart_deployment", `{` + web + `}`},
+	{"kubernetes-backend_delete_pod", `{` + inEnv + `,"name":"web-5f44-1"}`},
+	{deleteNamespace, `{` + inEnv + `}`},
+}
+
+const deleteNamespace = "kubernetes-backend_delete_namespace"
+
+// cell is what happened to one person with one tool.
+type cell struct {
+	listed bool
+	call   string // ok, denied, an HTTP status, or what else came
+}
+
+func (c cell) String() string {
+	if c.listed {
+		return "yes  " + c.call
+	}
+	return "no   " + c.call
+}
+
+// guideSays is what the guide's policies promise: everything to the three roles but delete_namespace to developers, and
+// nothing to who has no role.
+func guideSays(p person, tool string) cell {
+	switch {
+	case p.role == "":
+		return cell{false, "403"}
+	case p.role == "mcp-developers" && tool == deleteNamespace:
+		return cell{false, "denied"}
+	}
+	return cell{true, "ok"}
+}
+
+// token is an access token for the person, such as the sign-in will give.
+func (d *demo) token(p person) string {
+	_, port, _ := strings.Cut(d.listen, ":") // loopback by name or IPv4
+	claims := map[string]any{
+		"sub": p.name, "aud": "http://localhost:" + port, "client_id": "demo", "exp": time.Now().Add(tokenLife).Unix(),
+	}
+	if p.role != "" {
+		claims["roles"] = []string{p.role}
+	}
+	return d.issuer.Mint(claims)
+}
+
+// visit lets a person list and call every tool.
+func (d *demo) visit(ctx context.Context, url string, p person) (map[string]cell, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	carrier := &bearer{token: d.token(p)}
+	client := &http.Client{Transport: carrier}
+	cells := map[string]cell{}
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "demo", Version: "1"}, nil).Connect(ctx,
+		&mcp.StreamableClientTransport{Endpoint: url, HTTPClient: client, MaxRetries: -1}, nil)
+	if err != nil {
+		if carrier.status.Load() != http.StatusForbidden {
+			return nil, fmt.Errorf("%s connects: %w", p.name, err)
+		}
+		for _, t := range tools { // a client gives up here; whoever calls all the same gets no further
+			status, err := post(ctx, client, url, t)
+			if err != nil {
+				return nil, fmt.Errorf("%s calls %s: %w", p.name, t.name, err)
+			}
+			cells[t.name] = cell{false, strconv.Itoa(status)}
+		}
+		return cells, nil
+	}
+	defer session.Close()
+	for t, err := range session.Tools(ctx, nil) {
+		if err != nil {
+			return nil, fmt.Errorf("%s lists tools: %w", p.name, err)
+		}
+		cells[t.Name] = cell{true, "not called"}
+	}
+	for _, t := range tools {
+		c := cells[t.name]
+		c.call = call(ctx, session, t)
+		cells[t.name] = c
+	}
+	return cells, nil
+}
+
+// call runs a tool and says in a word what came.
+func call(ctx context.Context, session *mcp.ClientSession, t tool) string {
+	result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: t.name, Arguments: json.RawMessage(t.arguments)})
+	if wire, ok := errors.AsType[*jsonrpc.Error](err); ok && wire.Code == jsonrpc.CodeInvalidParams && strings.Contains(wire.Message, "not permitted") {
+		return "denied"
+	}
+	switch {
+	case err != nil:
+		return err.Error()
+	case result.IsError:
+		return "tool error"
+	}
+	return "ok"
+}
+
+// post calls a tool without any MCP client and returns the HTTP status.
+func post(ctx context.Context, client *http.Client, url string, t tool) (int, error) {
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + t.name + `","arguments":` + t.arguments + `}}`
+	req, err := http.NewRequestWithContext(ctx, "POST", url, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// bearer sends a token with every request, none where it is empty, and remembers the last status.
+type bearer struct {
+	token  string
+	status atomic.Int32
+}
+
+func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err == nil {
+		b.status.Store(int32(resp.StatusCode))
+	}
+	return resp, err
+}

@@ -1,0 +1,174 @@
+// Package deps_test holds the rules that the compiler cannot: who may import whom, and that every package says what it
+// is. It reads the source tree itself; a test that asks the go command would get a cached pass.
+package deps_test
+
+import (
+	"cmp"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// A rule says who may import a package and those below it. Folders stand for themselves and all below; "…_test.go" lets
+// every test, and a folder followed by " tests" only that folder's tests.
+type rule struct {
+	pkg    string
+	may    []string
+	absent bool // nobody imports it yet
+	why    string
+}
+
+var rules = []rule{
+	{pkg: "github.com/cedar-policy/cedar-go", may: []string{"internal/policy"},
+		why: "policies are evaluated in one place"},
+	{pkg: "github.com/envoyproxy/go-control-plane",
+		may: []string{"services/authz", "deploy/envoy tests", "internal/envoyproc tests"},
+		why: "only ext_authz speaks Envoy's protocol"},
+	{pkg: "github.com/modelcontextprotocol/go-sdk",
+		may: []string{"internal/mcptest", "e2e", "bench", "cmd/demo"},
+		why: "the gateway forwards messages byte for byte: the SDK would decode and encode them"},
+	{pkg: "github.com/ory/fosite", may: []string{"services/authserver/internal/oauth"}, absent: true,
+		why: "OAuth is one package's business"},
+	{pkg: "vmcp/internal/policy", may: []string{"internal/policy", "services/authz", "cmd/vmcp"},
+		why: "authz is the only process that decides"},
+	{pkg: "vmcp/internal/mcptest", may: []string{"internal/mcptest", "e2e", "bench", "cmd/demo", "…_test.go"},
+		why: "a peer for tests"},
+	{pkg: "vmcp/internal/token/tokentest", may: []string{"e2e", "bench", "cmd/demo", "…_test.go"},
+		why: "its tokens are anybody's"},
+	{pkg: "vmcp/internal/entrasim", may: []string{"cmd/entrasim", "…_test.go"}, absent: true,
+		why: "its accounts are anybody's"},
+	{pkg: "vmcp/internal/envoyproc", may: []string{"internal/stack", "e2e", "…_test.go"},
+		why: "services do not start Envoy"},
+	{pkg: "vmcp/internal/stack", may: []string{"cmd/vmcp", "cmd/demo", "e2e", "bench"},
+		why: "services do not start services"},
+	{pkg: "vmcp/api", may: []string{"api", "internal/gatewayconfig"},
+		why: "the kinds are resolved in one place; everybody else reads the result"},
+	// Folders that nothing of ours may build on.
+	{pkg: "vmcp/cmd", why: "commands are the top"},
+	{pkg: "vmcp/e2e", why: "tests are the top"},
+	{pkg: "vmcp/bench", why: "measurements are the top"},
+	{pkg: "vmcp/services/authz", may: []string{"services/authz"}, why: "services speak over proto/"},
+	{pkg: "vmcp/services/aggregator", may: []string{"services/aggregator"}, why: "services speak over proto/"},
+	{pkg: "vmcp/services/authserver", may: []string{"services/authserver"}, absent: true, why: "services speak over proto/"},
+}
+
+// An importer is one file and what it imports of the packages that rules are about.
+type importer struct {
+	file string // slash-separated, from the root
+	pkg  string
+}
+
+func (i importer) mayBy(allowed string) bool {
+	folder, tests := strings.CutSuffix(allowed, " tests")
+	switch isTest := strings.HasSuffix(i.file, "_test.go"); {
+	case allowed == "…_test.go":
+		return isTest
+	case tests && !isTest:
+		return false
+	}
+	return below(path.Dir(i.file), folder)
+}
+
+// below says whether a path is parent or inside it.
+func below(p, parent string) bool { return p == parent || strings.HasPrefix(p, parent+"/") }
+
+func TestImports(t *testing.T) {
+	var imports []importer
+	for _, f := range source(t) {
+		for _, pkg := range f.imports {
+			imports = append(imports, importer{f.path, pkg})
+		}
+	}
+	for _, r := range rules {
+		seen := false
+		for _, i := range imports {
+			if !below(i.pkg, r.pkg) {
+				continue
+			}
+			seen = true
+			if !slices.ContainsFunc(r.may, i.mayBy) {
+				t.Errorf("%s imports %s: %s (allowed: %s)", i.file, i.pkg, r.why, cmp.Or(strings.Join(r.may, ", "), "nobody"))
+			}
+		}
+		if !seen && !r.absent && len(r.may) > 0 {
+			t.Errorf("nobody imports %s: is the rule out of date?", r.pkg)
+		}
+	}
+	for _, i := range imports { // api: fields, defaults and validation, for whoever wants to read our kinds
+		if below(i.file, "api") && below(i.pkg, "vmcp") && !below(i.pkg, "vmcp/api") {
+			t.Errorf("%s imports %s: api imports nothing of ours", i.file, i.pkg)
+		}
+	}
+}
+
+func TestPackageComments(t *testing.T) {
+	says := map[string]bool{} // by folder and package name
+	for _, f := range source(t) {
+		if f.generated { // what it is stands in the .proto files
+			continue
+		}
+		key := path.Dir(f.path) + " " + strings.TrimSuffix(f.name, "_test")
+		says[key] = says[key] || f.doc != ""
+		if f.name == "main" && f.doc != "" && !strings.HasPrefix(f.doc, "Command "+path.Base(path.Dir(f.path))+" ") {
+			t.Errorf("%s: the comment of a command begins with \"Command %s\"", f.path, path.Base(path.Dir(f.path)))
+		}
+	}
+	for key, ok := range says {
+		if dir, name, _ := strings.Cut(key, " "); !ok {
+			t.Errorf("%s: package %s has no comment: say what it owns and what it leaves to others", dir, name)
+		}
+	}
+}
+
+// file is what the rules are about in one Go file.
+type file struct {
+	path, name, doc string
+	imports         []string
+	generated       bool
+}
+
+// source reads every Go file of the module.
+func source(t *testing.T) []file {
+	t.Helper()
+	var files []file
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			switch name := d.Name(); {
+			case p == ".":
+			case strings.HasPrefix(name, "."), name == "testdata", name == "node_modules", p == "bin", p == "tools":
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(p) != ".go" {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		f := file{path: filepath.ToSlash(p), name: parsed.Name.Name, doc: parsed.Doc.Text(), generated: strings.HasSuffix(p, ".pb.go")}
+		for _, spec := range parsed.Imports {
+			pkg, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			f.imports = append(f.imports, pkg)
+		}
+		files = append(files, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
