@@ -30,7 +30,7 @@ func (d *demo) connect(s *stack.Stack) error {
 	fmt.Fprintf(d.out, `
 The gateway stays up until Ctrl-C:  %[1]s
 
-  Accounts, each with a token good for %[2].0f hours in a file (a test issuer of the demo gives them;
+  Accounts, each with a token good for %.0[2]f hours in a file (a test issuer of the demo gives them;
   signing in with Entra is not there yet):
 %[3]s
   Claude Code

@@ -150,7 +150,7 @@ func (d *demo) stack() stack.Config {
 		return image + "=" + relative(filepath.Join(bin, server+"-mcp")) + " --record " + relative(d.file(server+".calls"))
 	}
 	return stack.Config{
-		Source: gatewayconfig.Source{Paths: []string{d.file("gateway.yaml")}},
+		Source: gatewayconfig.Source{Paths: []string{relative(d.file("gateway.yaml"))}},
 		Listen: d.listen, State: d.dir, Bin: bin, Tools: filepath.Join(d.root, ".tools"), Progress: d.out,
 		Run: []string{
 			program("ghcr.io/github/github-mcp-server:latest", "github"),

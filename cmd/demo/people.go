@@ -82,6 +82,14 @@ func (c cell) String() string {
 	return "no   " + c.call
 }
 
+// words is the cell in a sentence.
+func (c cell) words() string {
+	if c.listed {
+		return "listed, a call gives " + c.call
+	}
+	return "not listed, a call gives " + c.call
+}
+
 // guideSays is what the guide's policies promise: everything to the three roles but delete_namespace to developers, and
 // nothing to who has no role.
 func guideSays(p person, tool string) cell {

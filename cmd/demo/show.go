@@ -79,7 +79,7 @@ func compare(seen map[person]map[string]cell) []string {
 		for _, t := range tools {
 			known[t.name] = true
 			if got, want := seen[p][t.name], guideSays(p, t.name); got != want {
-				wrong = append(wrong, fmt.Sprintf("%s (%s), %s: listed %s, want %s", p.name, p.title(), t.name, got, want))
+				wrong = append(wrong, fmt.Sprintf("%s (%s), %s: %s; the guide says %s", p.name, p.title(), t.name, got.words(), want.words()))
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(seen[p])) {

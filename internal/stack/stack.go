@@ -5,6 +5,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -66,6 +68,9 @@ func Up(ctx context.Context, cfg Config, ready func(*Stack)) error {
 	for _, n := range gw.Notes {
 		fmt.Fprintln(cfg.Progress, n)
 	}
+	if err := checkPrograms(&cfg, gw); err != nil {
+		return err
+	}
 	s, err := prepare(&cfg, gw)
 	if err != nil {
 		return err
@@ -106,6 +111,7 @@ func Up(ctx context.Context, cfg Config, ready func(*Stack)) error {
 			}
 			return err
 		}
+		s.report(wait, cfg.Progress)
 		ready(s)
 		return nil
 	})
@@ -172,6 +178,32 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 		return nil, fmt.Errorf("making a directory for sockets: %w", err)
 	}
 	return s, nil
+}
+
+// checkPrograms refuses images that no program stands for, and programs that are not there.
+func checkPrograms(cfg *Config, gw *gatewayconfig.Gateway) error {
+	programs := map[string]string{}
+	for _, r := range cfg.Run {
+		image, command, ok := strings.Cut(r, "=")
+		words := strings.Fields(command)
+		if !ok || len(words) == 0 {
+			return fmt.Errorf("--run %q: want IMAGE='COMMAND ARGS…'", r)
+		}
+		programs[image] = words[0]
+	}
+	var errs []error
+	for _, b := range gw.Aggregator.Backends {
+		if b.Kind != "MCPServer" {
+			continue
+		}
+		program, ok := programs[b.Image]
+		if !ok {
+			errs = append(errs, fmt.Errorf("MCPServer %s has the image %s, and no container engine is used here: give --run '%s=COMMAND ARGS…' with a program that is the same server", b.Name, b.Image, b.Image))
+		} else if _, err := exec.LookPath(program); err != nil {
+			errs = append(errs, fmt.Errorf("MCPServer %s: --run: %w", b.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkOrigins refuses documents whose URLs lead elsewhere: a client would follow them away from this gateway.
@@ -336,6 +368,37 @@ func (s *Stack) wait(ctx context.Context) error {
 		}
 	}
 	return envoyproc.Ready(ctx, s.sock("envoy-admin"))
+}
+
+// report prints what each backend offers, or that it is away.
+func (s *Stack) report(ctx context.Context, w io.Writer) {
+	client := Client(s.sock("aggregator-admin"))
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://admin/status", nil)
+	if err != nil {
+		return
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return // the gateway is ready all the same
+	}
+	defer resp.Body.Close()
+	var status struct {
+		Backends []struct {
+			Backend, State            string
+			Tools, Prompts, Resources int
+		}
+	}
+	if json.NewDecoder(resp.Body).Decode(&status) != nil {
+		return
+	}
+	for _, b := range status.Backends {
+		if b.State == "listed" {
+			fmt.Fprintf(w, "%s: %d tools, %d prompts, %d resources\n", b.Backend, b.Tools, b.Prompts, b.Resources)
+		} else {
+			fmt.Fprintf(w, "%s: not available yet, see %s\n", b.Backend, s.file("aggregator.log"))
+		}
+	}
 }
 
 // waitReady asks a service's admin socket until it is ready; the error holds its last reasons.

@@ -1,0 +1,413 @@
+package extauthz
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"golang.org/x/tools/txtar"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"vmcp/internal/decision"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+	"vmcp/internal/mcpwire"
+	"vmcp/internal/policy"
+	"vmcp/internal/token"
+	"vmcp/internal/token/tokentest"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/authz/internal/audit"
+	"vmcp/services/authz/internal/engine"
+)
+
+var update = flag.Bool("update", false, "rewrite the want parts of testdata")
+
+// TestTable is the contract of design.md section 3. testdata/world.txtar holds the policies, the catalog and the
+// callers; every other archive may replace parts of it, and holds pairs of files: NAME is a request
+//
+//	CALLER METHOD PATH       a caller of callers.json, or - for no token
+//	Header: value            as Envoy passes them; Host is the gateway's where it is not given
+//
+//	body                     «meta» is the envelope of a modern request
+//
+// and NAME.want is everything that follows from it.
+func TestTable(t *testing.T) {
+	issuer := startIssuer(t)
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 2 {
+		t.Fatal("no testdata", err)
+	}
+	for _, path := range files {
+		if filepath.Base(path) == "world.txtar" {
+			continue
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			ar, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := newWorld(t, issuer, ar)
+			for i := range ar.Files {
+				in := ar.Files[i]
+				if filepath.Ext(in.Name) != "" {
+					continue
+				}
+				if i+1 == len(ar.Files) || ar.Files[i+1].Name != in.Name+".want" {
+					t.Fatalf("%s has no %s.want after it", in.Name, in.Name)
+				}
+				want := &ar.Files[i+1]
+				t.Run(in.Name, func(t *testing.T) {
+					got := w.run(t, in.Data)
+					if *update {
+						want.Data = []byte(got)
+					} else if diff := cmp.Diff(string(want.Data), got); diff != "" {
+						t.Errorf("(-want +got):\n%s", diff)
+					}
+				})
+			}
+			if *update {
+				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// world is a Server with everything around it.
+type world struct {
+	server  *Server
+	issuer  *tokentest.Issuer
+	keys    *keyring.Ring
+	policy  *policy.Set
+	engine  *engine.Engine
+	audit   bytes.Buffer
+	callers map[string]map[string]any
+	tokens  map[string]string
+	claims  map[string]string // principal by caller
+}
+
+// settings are what config.json of an archive may say.
+type settings struct {
+	ResourceURL                              string
+	Loopback                                 int
+	Origins                                  []string
+	Anonymous, NoPolicies, NoCatalog, NoKeys bool
+}
+
+const (
+	authServer = "https://login.example/tenant" // what the metadata names; tokens are the test issuer's
+	audience   = "https://gateway.example"
+)
+
+func startIssuer(t testing.TB) *tokentest.Issuer {
+	t.Helper()
+	issuer, err := tokentest.Start("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	return issuer
+}
+
+func newWorld(t testing.TB, issuer *tokentest.Issuer, archives ...*txtar.Archive) *world {
+	t.Helper()
+	base, err := txtar.ParseFile("testdata/world.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := map[string][]byte{}
+	for _, ar := range append([]*txtar.Archive{base}, archives...) {
+		for _, f := range ar.Files {
+			part[f.Name] = f.Data
+		}
+	}
+	decode := func(name string, into any) {
+		if err := json.Unmarshal(part[name], into); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	w := &world{issuer: issuer, tokens: map[string]string{}}
+	var set settings
+	decode("config.json", &set)
+	decode("callers.json", &w.callers)
+
+	w.policy, err = policy.Load("team", []string{"github", "k8s", "docs", "late"}, gatewayconfig.Policies{
+		EntitiesJSON: "[]", Texts: []gatewayconfig.PolicyText{{File: "p", Line: 1, Text: string(part["policies.cedar"])}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.engine = engine.New(func(mcpwire.ItemKind, string) {})
+	if !set.NoPolicies {
+		w.engine.SetPolicies(w.policy)
+	}
+	for name, data := range part {
+		if strings.HasPrefix(name, "catalog") && !set.NoCatalog {
+			c := &engine.Catalog{Digest: name}
+			var raw []json.RawMessage
+			if err := json.Unmarshal(data, &raw); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for _, r := range raw {
+				b := new(gatewayv1.BackendCatalog)
+				if err := protojson.Unmarshal(r, b); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				c.Backends = append(c.Backends, b)
+			}
+			w.engine.SetReplica(name, c)
+		}
+	}
+
+	dir := t.TempDir()
+	if err := keyring.Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	if w.keys, err = keyring.Load(dir); err != nil {
+		t.Fatal(err)
+	}
+	endpoint := gatewayconfig.Endpoint{URL: "https://gateway.example/mcp", Path: "/mcp", ResourceURL: "https://gateway.example",
+		Audience: audience, Scopes: []string{"openid", "mcp"}, Origins: set.Origins}
+	if set.ResourceURL != "" {
+		endpoint.URL, endpoint.ResourceURL = set.ResourceURL, set.ResourceURL
+		endpoint.Path = strings.TrimPrefix(set.ResourceURL, "https://gateway.example")
+	}
+	cfg := Config{VirtualServer: "team", Endpoint: endpoint, Issuer: authServer, Loopback: set.Loopback,
+		Engine: w.engine, Keys: w.keys, Log: zap.NewNop(), Audit: audit.New(&w.audit, func(err error) { t.Error(err) })}
+	if set.Anonymous {
+		cfg.Issuer = ""
+	} else {
+		cfg.Verifier, err = token.New(token.Config{Audience: audience, Log: zap.NewNop(),
+			Issuer: gatewayconfig.Issuer{URL: issuer.URL, AllowHTTP: true, AllowPrivateIP: true}}, NewCaller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !set.NoKeys {
+			if err := cfg.Verifier.SetKeys(issuer.JWKS()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.server = New(cfg)
+	return w
+}
+
+// token mints the caller's token, once.
+func (w *world) token(t testing.TB, caller string) string {
+	t.Helper()
+	if w.tokens[caller] == "" {
+		claims := w.callers[caller]
+		if claims == nil {
+			t.Fatalf("no caller %s", caller)
+		}
+		all := map[string]any{"sub": caller, "aud": audience, "client_id": "cli", "jti": "jti-" + caller}
+		for k, v := range claims {
+			all[k] = v
+		}
+		w.tokens[caller] = w.issuer.Mint(all)
+	}
+	return w.tokens[caller]
+}
+
+const modernMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
+
+// checkRequest reads a request of the table.
+func (w *world) checkRequest(t testing.TB, data []byte) (*authv3.CheckRequest, mcpwire.Request) {
+	t.Helper()
+	head, body, _ := bytes.Cut(data, []byte("\n\n"))
+	lines := strings.Split(strings.TrimSpace(string(head)), "\n")
+	first := strings.Fields(lines[0])
+	if len(first) != 3 {
+		t.Fatalf("%q: want CALLER METHOD PATH", lines[0])
+	}
+	host := "gateway.example"
+	var headers []*corev3.HeaderValue
+	add := func(name, value string) {
+		headers = append(headers, &corev3.HeaderValue{Key: strings.ToLower(name), RawValue: []byte(value)})
+	}
+	if first[0] != "-" {
+		add("Authorization", "Bearer "+w.token(t, first[0]))
+	}
+	add("X-Request-Id", "req-1")
+	for _, l := range lines[1:] {
+		name, value, _ := strings.Cut(l, ":")
+		value = strings.TrimPrefix(value, " ")
+		if strings.EqualFold(name, "host") {
+			host = value
+			continue
+		}
+		add(name, value)
+	}
+	body = bytes.ReplaceAll(bytes.TrimSuffix(body, []byte("\n")), []byte("«meta»"), []byte(modernMeta))
+	req := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
+			SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7"}}}},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: first[1], Path: first[2], Host: host, RawBody: body, HeaderMap: &corev3.HeaderMap{Headers: headers}}},
+	}}
+	values := func(name string) (v []string) {
+		for _, h := range headers {
+			if strings.EqualFold(h.Key, name) {
+				v = append(v, string(h.RawValue))
+			}
+		}
+		return v
+	}
+	return req, mcpwire.Request{Method: first[1], Header: values, Body: body}
+}
+
+// run asks Check and describes all that came of it.
+func (w *world) run(t *testing.T, data []byte) string {
+	req, wire := w.checkRequest(t, data)
+	w.audit.Reset()
+	resp, err := w.server.Check(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rec audit.Record
+	if err := json.Unmarshal(w.audit.Bytes(), &rec); err != nil || bytes.Count(w.audit.Bytes(), []byte("\n")) != 1 {
+		t.Fatalf("audit: %q: %v, want one record", w.audit.Bytes(), err)
+	}
+	var b strings.Builder
+	w.describeMessage(&b, wire, rec)
+	if ok := resp.GetOkResponse(); ok != nil {
+		w.describeSeal(t, &b, resp, wire)
+	} else {
+		d := resp.GetDeniedResponse()
+		if codes.Code(resp.Status.Code) == codes.OK {
+			t.Error("a denial has status OK")
+		}
+		fmt.Fprintf(&b, "answer %d\n", d.Status.Code)
+		describeHeaders(&b, d.Headers)
+		if d.Body != "" {
+			fmt.Fprintf(&b, "%s\n", d.Body)
+		}
+	}
+	w.describeAudit(t, &b, rec, resp)
+	return b.String()
+}
+
+// describeMessage says what the message is, and what Cedar was asked.
+func (w *world) describeMessage(b *strings.Builder, wire mcpwire.Request, rec audit.Record) {
+	m, perr := mcpwire.Parse(wire)
+	if perr != nil || rec.Era == "" {
+		return // nothing was parsed, or not decided on
+	}
+	fmt.Fprintf(b, "%s %s %s\n", m.Era, m.Kind, m.Method)
+	if m.Rule == nil || m.VersionUnsupported || rec.Revision == "" {
+		return
+	}
+	action := mcpwire.ItemAction(m.Item)
+	if m.Rule.Action != action {
+		fmt.Fprintf(b, "cedar %s MCP::\"team\"\n", m.Rule.Action)
+	}
+	if rec.Backend != "" {
+		fmt.Fprintf(b, "cedar %s %s %q as %q\n", action, rec.Backend, rec.Original, m.Name)
+	}
+}
+
+func (w *world) describeSeal(t *testing.T, b *strings.Builder, resp *authv3.CheckResponse, wire mcpwire.Request) {
+	t.Helper()
+	if codes.Code(resp.Status.Code) != codes.OK {
+		t.Errorf("allowed with status %v", resp.Status)
+	}
+	ok := resp.GetOkResponse()
+	if !slices.Equal(ok.HeadersToRemove, []string{"authorization"}) {
+		t.Errorf("removes %q, want authorization", ok.HeadersToRemove)
+	}
+	got := map[string]string{}
+	for _, h := range ok.Headers {
+		if h.AppendAction != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
+			t.Errorf("%s: %v, want the client's header overwritten", h.Header.Key, h.AppendAction)
+		}
+		got[h.Header.Key] = h.Header.Value
+	}
+	d, err := decision.Open(w.keys, got["x-vmcp-decision"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(wire.Body)
+	principal := decision.Principal(w.issuer.URL, callerOf(d), "cli")
+	if len(d.TokenPayload) == 0 {
+		principal = decision.Principal("", "anonymous", "")
+	}
+	for field, equal := range map[string]bool{
+		"body_sha256":      bytes.Equal(d.BodySha256, sum[:]),
+		"principal":        d.Principal == principal,
+		"principal header": got["x-vmcp-principal"] == principal && len(got) == 2,
+		"policy_revision":  d.PolicyRevision == w.policy.Revision(),
+		"catalog_digest":   d.CatalogDigest == w.engine.Snapshot().Digest,
+		"view":             len(d.View) == 22,
+		"request_id":       d.RequestId == "req-1",
+		"client_ip":        d.ClientIp == "192.0.2.7",
+		"virtual_server":   d.VirtualServer == "team",
+		"issued_at_ms":     d.IssuedAtMs > 0,
+		"expires_at":       (d.ExpiresAt > d.IssuedAtMs/1000) == (len(d.TokenPayload) > 0),
+	} {
+		if !equal {
+			t.Errorf("the seal's %s is wrong: %v", field, d)
+		}
+	}
+	m, perr := mcpwire.Parse(wire)
+	if perr != nil {
+		t.Fatal(perr)
+	}
+	session := ""
+	if v := wire.Header("Mcp-Session-Id"); len(v) > 0 {
+		session = v[0]
+	}
+	if err := decision.Verify(d, decision.Received{VirtualServer: "team", HTTPMethod: wire.Method, SessionID: session, Message: &m, Now: now()}); err != nil {
+		t.Errorf("the aggregator refuses the seal: %v", err)
+	}
+	fmt.Fprintf(b, "sealed %s %s %s %q name %q session %q\n", d.HttpMethod, mcpwire.Era(d.Era), mcpwire.Kind(d.Kind), d.RpcMethod, d.Name, d.SessionId)
+	if d.Target != nil {
+		fmt.Fprintf(b, "target %s %q\n", d.Target.Backend, d.Target.Name)
+	}
+	describeHeaders(b, ok.ResponseHeadersToAdd)
+}
+
+func callerOf(d *gatewayv1.Decision) string {
+	var claims struct{ Sub string }
+	json.Unmarshal(d.TokenPayload, &claims) // empty for the anonymous caller
+	return claims.Sub
+}
+
+func describeHeaders(b *strings.Builder, headers []*corev3.HeaderValueOption) {
+	for _, h := range headers {
+		fmt.Fprintf(b, "%s: %s\n", h.Header.Key, h.Header.Value)
+	}
+}
+
+func (w *world) describeAudit(t *testing.T, b *strings.Builder, rec audit.Record, resp *authv3.CheckResponse) {
+	t.Helper()
+	fmt.Fprintf(b, "audit %s %s", rec.Decision, rec.Reason)
+	for _, f := range [...]struct{ name, value string }{
+		{"policies", strings.Join(rec.Policies, ",")}, {"caller", rec.Caller}, {"client", rec.Client}, {"token", rec.Token},
+		{"era", rec.Era}, {"method", rec.Method}, {"name", rec.Name}, {"backend", rec.Backend}, {"original", rec.Original},
+		{"catalog", rec.Catalog}, {"detail", rec.Detail},
+	} {
+		if f.value != "" {
+			fmt.Fprintf(b, " %s=%s", f.name, f.value)
+		}
+	}
+	b.WriteString("\n")
+	if rec.Request != "req-1" || rec.ClientIP != "192.0.2.7" || rec.HTTPMethod == "" || rec.Time.IsZero() {
+		t.Errorf("audit record lacks the request: %+v", rec)
+	}
+	fields := resp.DynamicMetadata.GetFields()
+	if got := fields["decision"].GetStringValue() + " " + fields["reason"].GetStringValue(); got != rec.Decision+" "+rec.Reason {
+		t.Errorf("metadata says %q, audit %q", got, rec.Decision+" "+rec.Reason)
+	}
+}
