@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -227,3 +228,5 @@ func quoted(s string) string { return string(mcpwire.Quote(s)) }
 func toolCall(name string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + name + `","arguments":{"namespace":"staging","name":"staging"}}}`
 }
+
+func base64String(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }

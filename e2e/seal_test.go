@@ -151,7 +151,7 @@ func TestSeals(t *testing.T) {
 				{http.Header{"x-Vmcp-dEcision": {value}, "x-vmcp-principal": {"somebody"}}, 200},
 				{http.Header{"x-vmcp-decision": {value, value}}, 200},
 				{http.Header{"x-vmcp-decision": {value}, "Connection": {"x-vmcp-decision, keep-alive"}}, 200},
-				{http.Header{"Connection": {"authorization"}}, 200},
+				{http.Header{"Connection": {"authorization"}}, 401}, // hop by hop, says the client: then there is none
 				{http.Header{"x_vmcp_decision": {value}}, 400},
 				{http.Header{"X_VMCP-Decision": {value}}, 400},
 				{http.Header{"x-vmcp_decision": {value}}, 400},

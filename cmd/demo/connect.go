@@ -38,8 +38,8 @@ The gateway stays up until Ctrl-C:  %[1]s
       --header "Authorization: Bearer $(cat %[4]s/tokens/ann)"
   VS Code, with ann's token
     mkdir -p .vscode && cp %[4]s/vscode-mcp.json .vscode/mcp.json
-  MCP Inspector
-    npx @modelcontextprotocol/inspector --cli %[1]s --transport http \
+  MCP Inspector (Node 22)
+    npx @modelcontextprotocol/inspector@2 --cli %[1]s --transport http \
       --method tools/list --header "Authorization: Bearer $(cat %[4]s/tokens/ann)"
 
   Policies    %[4]s/gateway.yaml    save a change, and it is in force within two seconds

@@ -61,6 +61,7 @@ func Probe(n int, versions []string, released <-chan struct{}) *mcp.Server {
 	}))
 	tool("log", withArgs(func(ctx context.Context, req *mcp.CallToolRequest, args probeArgs) (*mcp.CallToolResult, error) {
 		for range args.Count {
+			//lint:ignore SA1019 deprecated, but in the protocol that the gateway carries
 			if err := req.Session.Log(ctx, &mcp.LoggingMessageParams{Level: "warning", Data: args.Text}); err != nil {
 				return nil, err
 			}

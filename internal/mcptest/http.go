@@ -62,6 +62,21 @@ type HTTP struct {
 // NewHTTP starts a server that stops with the test.
 func NewHTTP(tb testing.TB, opts Options) *HTTP {
 	tb.Helper()
+	return serve(tb, opts, "127.0.0.1:0")
+}
+
+// Restart starts another server at the address of this one, which must be closed; it knows none of its sessions.
+func (h *HTTP) Restart(tb testing.TB, opts Options) *HTTP {
+	tb.Helper()
+	return serve(tb, opts, h.server.Listener.Addr().String())
+}
+
+func serve(tb testing.TB, opts Options, address string) *HTTP {
+	tb.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	h := &HTTP{done: make(chan struct{}), released: make(chan struct{})}
 	newServer := opts.Server
 	if newServer == nil {
@@ -71,7 +86,8 @@ func NewHTTP(tb testing.TB, opts Options) *HTTP {
 	if opts.Wrap != nil {
 		h.handler = opts.Wrap(h.handler)
 	}
-	h.server = httptest.NewServer(h)
+	h.server = &httptest.Server{Listener: listener, Config: &http.Server{Handler: h}}
+	h.server.Start()
 	h.URL = h.server.URL + "/mcp"
 	tb.Cleanup(h.Close)
 	return h
@@ -83,25 +99,6 @@ func (h *HTTP) Close() {
 	h.Release()
 	h.server.CloseClientConnections()
 	h.server.Close()
-}
-
-// Restart refuses nothing any more after Close: a new server at the same address, without its sessions.
-func (h *HTTP) Restart(tb testing.TB, opts Options) *HTTP {
-	tb.Helper()
-	listener, err := net.Listen("tcp", h.server.Listener.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	next := &HTTP{URL: h.URL, done: make(chan struct{}), released: make(chan struct{})}
-	newServer := opts.Server
-	if newServer == nil {
-		newServer = func(versions []string) *mcp.Server { return Probe(max(1, opts.Tools), versions, next.released) }
-	}
-	next.handler = Handler(opts.Era, opts.JSON, newServer)
-	next.server = &httptest.Server{Listener: listener, Config: &http.Server{Handler: next}}
-	next.server.Start()
-	tb.Cleanup(next.Close)
-	return next
 }
 
 // Release lets all present and later calls of the tool wait return.

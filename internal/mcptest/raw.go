@@ -11,7 +11,7 @@ import (
 )
 
 // Answer is what a raw server writes for one JSON-RPC method, byte for byte but for three placeholders: ID is the
-// request's id, TOKEN its progress token, -N a dash and the number of requests of that method so far, from 1.
+// request's id, TOKEN its progress token or null, -N a dash and the number of requests of that method so far, from 1.
 type Answer struct {
 	Status int               // 0: 200
 	Type   string            // content type; empty: application/json
@@ -92,7 +92,11 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 			n++
 		}
 	}
-	fill := strings.NewReplacer("ID", string(req.ID), "TOKEN", string(req.Params.Meta.ProgressToken), "-N", "-"+strconv.Itoa(n))
+	token := string(req.Params.Meta.ProgressToken)
+	if token == "" {
+		token = "null"
+	}
+	fill := strings.NewReplacer("ID", string(req.ID), "TOKEN", token, "-N", "-"+strconv.Itoa(n))
 	for name, value := range answer.Header {
 		w.Header().Set(name, fill.Replace(value))
 	}

@@ -16,8 +16,6 @@ import (
 	"vmcp/internal/mcpwire"
 )
 
-func zapError(err error) zap.Field { return zap.Error(err) }
-
 // probeAgain is how long a probe's answer is believed by List: backends upgrade (BR-3).
 const probeAgain = 5 * time.Minute
 

@@ -44,10 +44,9 @@ func (e *Error) Unwrap() []error { return []error{e.Kind, e.Err} }
 
 // ClientText is the constant text of a -32603 for a client. It names no backend, address or cause.
 func ClientText(err error) string {
-	for kind, text := range clientTexts {
-		if errors.Is(err, kind) {
-			return text
-		}
+	var e *Error
+	if errors.As(err, &e) {
+		return clientTexts[e.Kind]
 	}
 	return "the request failed inside the gateway"
 }

@@ -218,6 +218,85 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestResumeTwice: a stream that brings nothing new is resumed from the same place.
+func TestResumeTwice(t *testing.T) {
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
+		"tools/call": mcptest.SSE("id: e1\nretry: 1\ndata:\n\n"),
+		"GET":        mcptest.SSE(": nothing yet\n\n"),
+	})
+	s := session(t, startHTTP(t, h.URL), mcpwire.EraLegacy)
+	if _, err := do(s, tool(t, mcpwire.EraLegacy, "9", "t", `{}`, "")); !errors.Is(err, ErrInvalidReply) {
+		t.Errorf("got %v", err)
+	}
+	resumes := 0
+	for _, r := range h.Requests() {
+		if r.HTTP == "GET" {
+			resumes++
+			if got := r.Header.Get("Last-Event-Id"); got != "e1" {
+				t.Errorf("resumed from %q", got)
+			}
+		}
+	}
+	if resumes != maxResumes {
+		t.Errorf("%d resumes", resumes)
+	}
+}
+
+// TestForeignProgress: progress of another request does not get to the client.
+func TestForeignProgress(t *testing.T) {
+	h := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{"tools/call": mcptest.SSE(
+		"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":TOKEN,\"progress\":1}}\n\n" +
+			"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":999,\"progress\":2}}\n\n" +
+			"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":\"mine\",\"progress\":3}}\n\n" +
+			"data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n")})
+	s := session(t, startHTTP(t, h.URL), mcpwire.EraModern)
+	got, err := do(s, tool(t, mcpwire.EraModern, "9", "t", `{}`, `"progressToken":"mine"`))
+	if err != nil || len(got) != 2 || !strings.Contains(got[0], `"progressToken":"mine","progress":1`) {
+		t.Errorf("got %s, %v", got, err)
+	}
+	got, err = do(s, tool(t, mcpwire.EraModern, "9", "t", `{}`, ""))
+	if err != nil || len(got) != 1 {
+		t.Errorf("without a token: got %s, %v", got, err)
+	}
+}
+
+// TestLogLevel: a modern client gets the log messages that its request asked for, and no others (HM-9).
+func TestLogLevel(t *testing.T) {
+	message := func(level string) string {
+		return `data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"` + level + `","data":1}}` + "\n\n"
+	}
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{"tools/call": mcptest.SSE(
+		message("info") + message("warning") + message("alert") + "data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n")})
+	b := startHTTP(t, h.URL)
+	for _, test := range []struct {
+		era  mcpwire.Era
+		meta string
+		want int
+	}{
+		{mcpwire.EraModern, "", 1},
+		{mcpwire.EraModern, `"io.modelcontextprotocol/logLevel":"warning"`, 3},
+		{mcpwire.EraLegacy, "", 4},
+	} {
+		got, err := do(session(t, b, test.era), tool(t, test.era, "9", "t", `{}`, test.meta))
+		if err != nil || len(got) != test.want {
+			t.Errorf("%v client, %s: got %s, %v", test.era, test.meta, got, err)
+		}
+	}
+}
+
+// TestTimeoutCancels: a legacy backend is told that nobody waits any more.
+func TestTimeoutCancels(t *testing.T) {
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{"tools/call": {Type: "text/event-stream", Hold: true}})
+	b := start(t, Config{Timeout: 200 * time.Millisecond,
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
+	if _, err := do(session(t, b, mcpwire.EraLegacy), tool(t, mcpwire.EraLegacy, "9", "t", `{}`, "")); !errors.Is(err, ErrTimeout) {
+		t.Errorf("got %v", err)
+	}
+	if n := h.Count("notifications/cancelled", ""); n != 1 {
+		t.Errorf("%d cancellations", n)
+	}
+}
+
 func TestListen(t *testing.T) {
 	changed, messages := make(chan struct{}, 8), make(chan string, 8)
 	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"vmcp/internal/mcpwire"
 )
 
@@ -65,7 +67,7 @@ func (s *Session) Do(ctx context.Context, req Request, sink func(Message) error)
 			return c.sinkErr
 		}
 		if isRejection(err) && attempt == 0 && ctx.Err() == nil {
-			b.log.Info("repeating a request that was refused unexecuted", zapError(err))
+			b.log.Info("repeating a request that was refused unexecuted", zap.Error(err))
 			if errors.Is(err, errStaleHeaders) {
 				if _, err := b.List(ctx); err != nil {
 					return err
@@ -123,7 +125,7 @@ func (c *call) sendCancel(ctx context.Context, l link, reason string) {
 		body = append(append(body, `,"reason":`...), mcpwire.Quote(reason)...)
 	}
 	if err := l.post(ctx, append(body, "}}"...), nil); err != nil {
-		c.s.conn.b.log.Debug("a cancellation did not reach the backend", zapError(err))
+		c.s.conn.b.log.Debug("a cancellation did not reach the backend", zap.Error(err))
 	}
 }
 
@@ -210,7 +212,7 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 		body, err := l.open(ctx, id)
 		var status *statusError
 		if errors.As(err, &status) && status.status >= 400 && status.status < 500 {
-			c.b.log.Debug("the backend has no standalone stream", zapError(err))
+			c.b.log.Debug("the backend has no standalone stream", zap.Error(err))
 			return
 		}
 		if err == nil {
@@ -222,11 +224,11 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 				}
 				r, err := mcpwire.ParseReply(data)
 				if err != nil {
-					c.b.log.Warn("the backend sent an invalid message on its standalone stream", zapError(err))
+					c.b.log.Warn("the backend sent an invalid message on its standalone stream", zap.Error(err))
 					continue
 				}
 				if err := c.unsolicited(ctx, l, r); err != nil {
-					c.b.log.Debug("answering a request of the backend", zapError(err))
+					c.b.log.Debug("answering a request of the backend", zap.Error(err))
 				}
 			}
 			body.Close()

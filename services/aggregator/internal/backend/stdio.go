@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.uber.org/zap"
+
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/stdio"
 )
@@ -297,7 +299,7 @@ func (l *stdioLink) refuseAll() {
 	for r := range l.replies {
 		ctx, cancel := context.WithTimeout(l.b.ctx, partingTimeout)
 		if err := l.b.refuse(ctx, l, r); err != nil {
-			l.b.log.Debug("answering a request of the server", zapError(err))
+			l.b.log.Debug("answering a request of the server", zap.Error(err))
 		}
 		cancel()
 	}

@@ -103,7 +103,8 @@ func Merge(cfg *gatewayconfig.Aggregator, listings []Listing) *Catalog {
 	return c
 }
 
-// merger collects candidates, several of which may claim one name.
+// merger collects candidates, several of which may claim one name. One without Raw is hidden or cannot be advertised,
+// but claims its name all the same, so that this never gives the name to another.
 type merger struct {
 	cfg    *gatewayconfig.Aggregator
 	c      *Catalog
@@ -121,20 +122,13 @@ func (m *merger) tools(l Listing) {
 	for _, d := range l.Tools {
 		over := wt.Overrides[d.Name]
 		own := cmp.Or(over.Name, d.Name)
-		name := own
-		if m.cfg.ConflictResolution == "prefix" {
-			name = m.prefixed(l.Backend, own)
-		}
+		name := m.name(l.Backend, own, m.cfg.ConflictResolution == "prefix")
 		it := Item{Name: name, Backend: l.Backend, Original: d.Name}
-		raw, wire, err := tool(d.Raw, name, over)
-		if err != nil {
-			m.drop(mcpwire.ItemTool, it, err.Error())
-			continue
-		}
-		it.Raw, it.Wire = raw, wire
-		// A hidden tool still claims its name, so that hiding one never gives its name to another.
-		if !m.advertised(wt, d.Name, own) {
-			it.Raw = nil
+		if m.advertised(wt, d.Name, own) {
+			var err error
+			if it.Raw, it.Wire, err = tool(d.Raw, name, over); err != nil {
+				m.drop(mcpwire.ItemTool, it, err.Error())
+			}
 		}
 		m.claim(mcpwire.ItemTool, it)
 	}
@@ -152,18 +146,14 @@ func (m *merger) advertised(wt gatewayconfig.WorkloadTools, original, own string
 
 func (m *merger) prompts(l Listing) {
 	for _, d := range l.Prompts {
-		name := d.Name
 		// Only tools can be renamed one by one, so manual prefixes prompts; priority prefixes what it does not rank.
-		if m.cfg.ConflictResolution != "priority" || !slices.Contains(m.cfg.PriorityOrder, l.Backend) {
-			name = m.prefixed(l.Backend, d.Name)
-		}
+		ranked := m.cfg.ConflictResolution == "priority" && slices.Contains(m.cfg.PriorityOrder, l.Backend)
+		name := m.name(l.Backend, d.Name, !ranked)
 		it := Item{Name: name, Backend: l.Backend, Original: d.Name}
-		raw, wire, err := prompt(d.Raw, name)
-		if err != nil {
+		var err error
+		if it.Raw, it.Wire, err = prompt(d.Raw, name); err != nil {
 			m.drop(mcpwire.ItemPrompt, it, err.Error())
-			continue
 		}
-		it.Raw, it.Wire = raw, wire
 		m.claim(mcpwire.ItemPrompt, it)
 	}
 }
@@ -185,14 +175,21 @@ func (m *merger) prefix(backend string) string {
 	return strings.ReplaceAll(m.cfg.PrefixFormat, "{workload}", backend)
 }
 
-func (m *merger) prefixed(backend, name string) string {
-	full := m.prefix(backend) + name
+// name is the advertised name of a backend's tool or prompt.
+func (m *merger) name(backend, own string, prefixed bool) string {
+	full := own
+	if prefixed {
+		full = m.prefix(backend) + own
+	}
 	if len(full) <= MaxName {
 		return full
 	}
-	sum := sha256.Sum256([]byte(backend + "\x00" + name))
-	return strings.ToValidUTF8(full[:MaxName-9], "") + "_" + hex.EncodeToString(sum[:4])
+	sum := sha256.Sum256([]byte(backend + "\x00" + own))
+	return head(full) + "_" + hex.EncodeToString(sum[:4])
 }
+
+// head is what a long name keeps.
+func head(s string) string { return strings.ToValidUTF8(s[:min(len(s), MaxName-9)], "") }
 
 // settle decides who gets each claimed name: with priority the first in the order that ranks it, for resources the
 // first configured, else nobody where there is more than one claimant (AG-4).
@@ -223,33 +220,27 @@ func (m *merger) settle(kind mcpwire.ItemKind) []Item {
 	return out
 }
 
+// winner is the index of the claim that gets the name, -1 where none does. A backend that claims a name twice does not
+// get it, and neither does the next in order.
 func (m *merger) winner(kind mcpwire.ItemKind, group []Item) int {
-	if group[0].Backend == group[1].Backend && sameBackend(group) {
-		return -1 // a backend that lists a name twice
+	best := -1
+	switch {
+	case kind == mcpwire.ItemResource || kind == mcpwire.ItemTemplate:
+		best = 0 // claims are in configured order
+	case m.cfg.ConflictResolution == "priority":
+		rank := len(m.cfg.PriorityOrder)
+		for i, it := range group {
+			if r := slices.Index(m.cfg.PriorityOrder, it.Backend); r >= 0 && r < rank {
+				best, rank = i, r
+			}
+		}
 	}
-	if kind == mcpwire.ItemResource || kind == mcpwire.ItemTemplate {
-		return 0 // claims are in configured order
-	}
-	if m.cfg.ConflictResolution != "priority" {
-		return -1
-	}
-	best, rank := -1, len(m.cfg.PriorityOrder)
 	for i, it := range group {
-		r := slices.Index(m.cfg.PriorityOrder, it.Backend)
-		if r >= 0 && r < rank {
-			best, rank = i, r
+		if best >= 0 && i != best && it.Backend == group[best].Backend {
+			return -1
 		}
 	}
 	return best
-}
-
-func sameBackend(group []Item) bool {
-	for _, it := range group {
-		if it.Backend != group[0].Backend {
-			return false
-		}
-	}
-	return true
 }
 
 // describe makes the messages for authz and the digest over all of them.
@@ -264,7 +255,7 @@ func (m *merger) describe(listings []Listing) {
 		// Only with prefixes are names known to be a backend's before it is listed; a long one may end in a hash, but
 		// begins with the prefix all the same.
 		if m.cfg.ConflictResolution == "prefix" {
-			b.NamePrefix = m.prefix(l.Backend)
+			b.NamePrefix = head(m.prefix(l.Backend))
 		}
 		by[l.Backend] = b
 		c.Backends = append(c.Backends, b)
@@ -295,7 +286,13 @@ func (m *merger) describe(listings []Listing) {
 		b.Digest = sum(h)
 		write(all, []byte(b.Digest))
 	}
-	// The definitions themselves count too: cached lists are keyed by the digest.
+	// All that clients get counts: cached lists are keyed by the digest, and a catalog is published when it changes.
+	for _, caps := range c.Capabilities {
+		write(all, caps)
+	}
+	for _, text := range c.Instructions {
+		write(all, []byte(text))
+	}
 	for kind := range c.items {
 		for _, it := range c.items[kind] {
 			write(all, it.Raw)

@@ -6,6 +6,7 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"mime"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -72,7 +73,8 @@ func NewCaller(c token.Claims) (*Caller, error) {
 
 // New makes a server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, hosts: newHosts(cfg), anonymous: &Caller{Principal: decision.Principal("", "anonymous", "")}}
+	s := &Server{cfg: cfg, hosts: newHosts(cfg), anonymous: &Caller{
+		Claims: token.Claims{Subject: "anonymous"}, Principal: decision.Principal("", "anonymous", "")}}
 	s.documents, s.challenge = metadata(cfg.Endpoint, cfg.Issuer)
 	return s
 }
@@ -114,6 +116,9 @@ func (s *Server) decide(r *request) outcome {
 		return outcome{denial: refuseRequest(415, mcpwire.CodeInvalidRequest, "encoded_body",
 			"Content-Encoding is not supported: send the body as it is")}
 	}
+	if r.method == "POST" && !isJSON(r.header("Content-Type")) {
+		return outcome{denial: refuseRequest(415, mcpwire.CodeInvalidRequest, "content_type", "Content-Type must be application/json")}
+	}
 
 	caller, d := s.authenticate(r)
 	if d != nil {
@@ -153,6 +158,20 @@ func (s *Server) decide(r *request) outcome {
 	return out
 }
 
+// isJSON: no Content-Type, or one, JSON in UTF-8. Under another, somebody behind could read the bytes differently, and a
+// browser would send it to any site without asking first (Fetch, CORS-safelisted request headers).
+func isJSON(values []string) bool {
+	if len(values) == 0 || len(values) == 1 && values[0] == "application/json" {
+		return true
+	}
+	if len(values) > 1 {
+		return false
+	}
+	mediaType, params, err := mime.ParseMediaType(values[0])
+	charset, given := params["charset"]
+	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
+}
+
 // judge is the decision table of design.md section 3.
 func (s *Server) judge(r *request, out *outcome) {
 	msg, snap := out.message, out.snap
@@ -169,7 +188,7 @@ func (s *Server) judge(r *request, out *outcome) {
 	if !item || msg.Rule.Action != mcpwire.ItemAction(msg.Item) {
 		d := snap.Policies.Family(out.prepared.caller, policy.Action(msg.Rule.Action), ctx)
 		if !d.Allow {
-			out.refused(d, forbiddenFamily)
+			out.refused(d, forbiddenFamily(msg))
 			return
 		}
 		if !item {

@@ -33,8 +33,6 @@ var (
 	notReady      = refuseRequest(503, mcpwire.CodeInternal, "not_ready", "the gateway is starting: try again")
 	noDecision    = refuseRequest(503, mcpwire.CodeInternal, "no_decision", "the gateway cannot decide: try again")
 	startingUp    = refuseRequest(503, mcpwire.CodeInternal, "starting", "the server behind this name is starting: try again")
-	// A family that a policy forbids looks like any other refusal, in the era's own form.
-	forbiddenFamily = refuseRequest(200, mcpwire.CodeInvalidRequest, "forbidden", "not permitted")
 )
 
 // document answers a GET of a metadata document. It is public; HEAD and others are refused.
@@ -45,6 +43,20 @@ func document(r *request, doc []byte) *denial {
 		return d
 	}
 	return &denial{status: 200, reason: "metadata", body: doc, headers: []header{{"cache-control", "public, max-age=300"}}}
+}
+
+// forbiddenFamily refuses what a policy forbids of a family, as the transport has it for each kind of message: a request
+// gets a response; a stream or an end that is not to be had is 405, which clients take calmly; what cannot be accepted
+// is 400 (HT-3).
+func forbiddenFamily(m *mcpwire.Message) *denial {
+	d := refuseRequest(200, mcpwire.CodeInvalidRequest, "forbidden", "not permitted")
+	switch m.Kind {
+	case mcpwire.KindStream, mcpwire.KindEnd:
+		d.status, d.headers = 405, []header{{"allow", "POST"}}
+	case mcpwire.KindNotification, mcpwire.KindResponse:
+		d.status = 400
+	}
+	return d
 }
 
 func unknownMethod(m *mcpwire.Message) *denial {

@@ -114,7 +114,7 @@ func (o *outcome) response(r *request) *authv3.CheckResponse {
 	body := d.body
 	if d.code != 0 {
 		var id mcpwire.RawID
-		if o.message != nil {
+		if o.message != nil && o.message.Kind != mcpwire.KindResponse { // its id is of our request, not of one of the client's
 			id = o.message.ID
 		}
 		body = mcpwire.AppendError(nil, id, d.code, d.text, nil)

@@ -306,7 +306,7 @@ func (w *world) describeMessage(b *strings.Builder, wire mcpwire.Request, rec au
 		return // nothing was parsed, or not decided on
 	}
 	fmt.Fprintf(b, "%s %s %s\n", m.Era, m.Kind, m.Method)
-	if m.Rule == nil || m.VersionUnsupported || rec.Revision == "" {
+	if m.Rule == nil || m.VersionUnsupported || rec.Revision == "" || rec.Reason == "no_role" {
 		return
 	}
 	action := mcpwire.ItemAction(m.Item)
