@@ -17,7 +17,7 @@ demo: build ## run the guide's gateway here and show who may do what (ONCE=1: en
 test: unit e2e ## everything that proves it, real Envoy included
 
 unit: ## the tests of all packages, without the stories of e2e
-	go test $(shell go list ./... | grep -v '/e2e$$')
+	@set -e; all=$$(go list ./...); go test $$(grep -v '/e2e$$' <<<"$$all")
 
 # Never from the cache: the stories run binaries, and the cache does not know what those were built from.
 e2e: ## the stories of e2e on real Envoy (RUN=regexp: some of them)
@@ -30,7 +30,7 @@ build: ## build the services, vmcp, the demo and its MCP servers to bin/
 	go build -o $(BIN)/ ./cmd/... ./services/... ./internal/mcptest/cmd/...
 
 lint: tools ## gofmt, vet, staticcheck, govulncheck, buf, and whether generated code is current
-	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	@set -e; unformatted=$$(gofmt -l *.go */); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$(TOOLS)/staticcheck ./...

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -15,8 +16,8 @@ import (
 	"testing"
 )
 
-// A rule says who may import a package and those below it. Folders stand for themselves and all below; "…_test.go" lets
-// every test, and a folder followed by " tests" only that folder's tests.
+// A rule says who may import a package and those below it. Folders stand for themselves and all below; "…_test.go"
+// lets every test, and a folder followed by " tests" only that folder's tests.
 type rule struct {
 	pkg    string
 	may    []string
@@ -144,8 +145,12 @@ func source(t *testing.T) []file {
 		if d.IsDir() {
 			switch name := d.Name(); {
 			case p == ".":
-			case strings.HasPrefix(name, "."), name == "testdata", name == "node_modules", p == "bin", p == "tools":
+			case strings.HasPrefix(name, "."), name == "testdata", name == "node_modules", name == "bin":
 				return filepath.SkipDir
+			default:
+				if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil { // another module
+					return filepath.SkipDir
+				}
 			}
 			return nil
 		}
@@ -156,7 +161,8 @@ func source(t *testing.T) []file {
 		if err != nil {
 			return err
 		}
-		f := file{path: filepath.ToSlash(p), name: parsed.Name.Name, doc: parsed.Doc.Text(), generated: strings.HasSuffix(p, ".pb.go")}
+		f := file{path: filepath.ToSlash(p), name: parsed.Name.Name, doc: parsed.Doc.Text()}
+		f.generated = strings.HasSuffix(p, ".pb.go")
 		for _, spec := range parsed.Imports {
 			pkg, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {

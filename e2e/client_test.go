@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -126,11 +127,23 @@ const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"pro
 // open initializes a legacy session and returns its id.
 func (w *world) open(t *testing.T, token string) string {
 	t.Helper()
-	a := w.send(t, request{token: token, body: initialize})
-	if a.status != 200 || a.header.Get("Mcp-Session-Id") == "" {
-		t.Fatalf("initialize: %d %s", a.status, a.body)
+	id, err := w.tryOpen(token)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return a.header.Get("Mcp-Session-Id")
+	return id
+}
+
+func (w *world) tryOpen(token string) (string, error) {
+	a, err := w.try(request{token: token, body: initialize})
+	if err != nil {
+		return "", err
+	}
+	id := a.header.Get("Mcp-Session-Id")
+	if a.status != 200 || id == "" {
+		return "", fmt.Errorf("initialize: %d %s", a.status, a.body)
+	}
+	return id, nil
 }
 
 // caller speaks for one person in one era.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -154,10 +153,10 @@ func (d *demo) visit(ctx context.Context, url string, p person) (map[string]cell
 // call runs a tool and says in a word what came.
 func call(ctx context.Context, session *mcp.ClientSession, t tool) string {
 	result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: t.name, Arguments: json.RawMessage(t.arguments)})
-	if wire, ok := errors.AsType[*jsonrpc.Error](err); ok && wire.Code == jsonrpc.CodeInvalidParams && strings.Contains(wire.Message, "not permitted") {
-		return "denied"
-	}
+	refusal, ok := errors.AsType[*jsonrpc.Error](err)
 	switch {
+	case ok && refusal.Code == jsonrpc.CodeInvalidParams && strings.Contains(refusal.Message, "not permitted"):
+		return "denied"
 	case err != nil:
 		return err.Error()
 	case result.IsError:
@@ -168,8 +167,9 @@ func call(ctx context.Context, session *mcp.ClientSession, t tool) string {
 
 // post calls a tool without any MCP client and returns the HTTP status.
 func post(ctx context.Context, client *http.Client, url string, t tool) (int, error) {
-	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + t.name + `","arguments":` + t.arguments + `}}`
-	req, err := http.NewRequestWithContext(ctx, "POST", url, bytes.NewReader([]byte(body)))
+	params := `{"name":"` + t.name + `","arguments":` + t.arguments + `}`
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":` + params + `}`
+	req, err := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader(body))
 	if err != nil {
 		return 0, err
 	}

@@ -41,7 +41,8 @@ func (d *demo) show(ctx context.Context, s *stack.Stack) error {
 		return err
 	}
 	if deletions != 2 {
-		wrong = append(wrong, fmt.Sprintf("the Kubernetes server was asked %d times for delete_namespace, want 2: by bob and carol", deletions))
+		wrong = append(wrong, fmt.Sprintf("the server was asked %d times for delete_namespace, want 2: by bob and carol",
+			deletions))
 	}
 	if len(wrong) > 0 {
 		return errors.New("not as the guide says:\n  " + strings.Join(wrong, "\n  "))
@@ -79,7 +80,8 @@ func compare(seen map[person]map[string]cell) []string {
 		for _, t := range tools {
 			known[t.name] = true
 			if got, want := seen[p][t.name], guideSays(p, t.name); got != want {
-				wrong = append(wrong, fmt.Sprintf("%s (%s), %s: %s; the guide says %s", p.name, p.title(), t.name, got.words(), want.words()))
+				wrong = append(wrong, fmt.Sprintf("%s (%s), %s: %s; the guide says %s",
+					p.name, p.title(), t.name, got.words(), want.words()))
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(seen[p])) {

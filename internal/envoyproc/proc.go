@@ -87,7 +87,7 @@ func askReady(ctx context.Context, client *http.Client) error {
 	defer res.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("Envoy says %s", strings.TrimSpace(string(body)))
+		return fmt.Errorf("it says %s", strings.TrimSpace(string(body)))
 	}
 	return nil
 }

@@ -9,8 +9,6 @@ import (
 
 type span struct{ start, end int }
 
-func (s span) empty() bool { return s.end == 0 }
-
 // Object is a shallow view of one JSON object inside a larger text: where its members are, not what they mean.
 // The zero Object is an absent one.
 type Object struct {

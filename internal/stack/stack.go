@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,7 @@ import (
 	"vmcp/internal/envoyproc"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/stdio"
 )
 
 // Config says what is run and where.
@@ -56,6 +58,7 @@ type Stack struct {
 	mu       sync.Mutex
 	pids     map[string]int
 	restart  map[string]context.CancelFunc
+	down     map[string]chan struct{} // services that Kill keeps from starting
 }
 
 // Up starts the gateway, calls ready when calls will succeed, and blocks until ctx ends or a part fails for good.
@@ -77,7 +80,7 @@ func Up(ctx context.Context, cfg Config, ready func(*Stack)) error {
 	}
 	defer os.RemoveAll(s.run)
 
-	fmt.Fprintln(cfg.Progress, "looking for Envoy", envoyproc.Version)
+	fmt.Fprintln(cfg.Progress, "looking for Envoy", envoyproc.Version, "(installed by pip where there is none, 37 MB)")
 	envoy, err := envoyproc.Find(ctx, cfg.Tools)
 	if err != nil {
 		return err
@@ -140,7 +143,7 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 	if err := checkOrigins(cfg, gw, scheme); err != nil {
 		return nil, err
 	}
-	s := &Stack{Listen: cfg.Listen, State: cfg.State, endpoint: gw.Endpoint.Path, pids: map[string]int{}, restart: map[string]context.CancelFunc{}}
+	s := &Stack{Listen: cfg.Listen, State: cfg.State, endpoint: gw.Endpoint.Path, pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
 	switch {
 	case cfg.PublicTLS && gw.Endpoint.URL != "":
 		s.URL = gw.Endpoint.URL
@@ -185,8 +188,8 @@ func checkPrograms(cfg *Config, gw *gatewayconfig.Gateway) error {
 	programs := map[string]string{}
 	for _, r := range cfg.Run {
 		image, command, ok := strings.Cut(r, "=")
-		words := strings.Fields(command)
-		if !ok || len(words) == 0 {
+		words, err := stdio.Words(command)
+		if !ok || err != nil || len(words) == 0 {
 			return fmt.Errorf("--run %q: want IMAGE='COMMAND ARGS…'", r)
 		}
 		programs[image] = words[0]
@@ -324,7 +327,7 @@ func (s *Stack) aggregator(cfg *Config) child.Config {
 	return child.Config{Name: "aggregator", Path: filepath.Join(cfg.Bin, "aggregator"), Log: s.file("aggregator.log"), Args: args}
 }
 
-// supervise runs a service until ctx ends. Only Restart ends it otherwise without ending everything.
+// supervise runs a service until ctx ends. Only Restart and Kill end it otherwise without ending everything.
 func (s *Stack) supervise(ctx context.Context, c child.Config) error {
 	c.Started = func(pid int) { s.started(c.Name, pid) }
 	for {
@@ -334,10 +337,39 @@ func (s *Stack) supervise(ctx context.Context, c child.Config) error {
 		s.mu.Unlock()
 		err := child.Run(one, c)
 		cancel()
-		if ctx.Err() != nil || err != nil {
+		s.mu.Lock()
+		down := s.down[c.Name]
+		s.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case down != nil:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-down:
+			}
+		case err != nil:
 			return err
 		}
 	}
+}
+
+// Kill ends a service at once, as a crash would, and keeps it down until start is called. For tests.
+func (s *Stack) Kill(name string) (start func(), err error) {
+	down := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down[name] = down
+	if err := syscall.Kill(s.pids[name], syscall.SIGKILL); err != nil {
+		return nil, fmt.Errorf("killing %s: %w", name, err)
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.down, name)
+		close(down)
+	}, nil
 }
 
 // Restart stops a service and starts it again. It returns when it has been told to stop.

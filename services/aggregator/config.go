@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/stdio"
 )
 
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
@@ -32,11 +33,11 @@ type commands map[string][]string
 
 func (c commands) String() string { return "" }
 
-// Set takes IMAGE=COMMAND ARGS…, split at blanks.
+// Set takes IMAGE=COMMAND ARGS…, split at blanks outside of quotes.
 func (c commands) Set(v string) error {
 	image, command, ok := strings.Cut(v, "=")
-	words := strings.Fields(command)
-	if !ok || image == "" || len(words) == 0 {
+	words, err := stdio.Words(command)
+	if !ok || image == "" || err != nil || len(words) == 0 {
 		return errors.New("want IMAGE=COMMAND ARGS…")
 	}
 	c[image] = words

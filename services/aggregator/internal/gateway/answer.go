@@ -49,8 +49,8 @@ func (x *exchange) initialize() {
 		Capabilities    json.RawMessage `json:"capabilities"`
 		ClientInfo      json.RawMessage `json:"clientInfo"`
 	}
-	if err := json.Unmarshal(x.msg.Params.Bytes(), &p); err != nil || p.ProtocolVersion == "" {
-		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "initialize needs params.protocolVersion and params.capabilities", nil)
+	if err := json.Unmarshal(x.msg.Params.Bytes(), &p); err != nil || p.ProtocolVersion == "" || !isObject(p.ClientInfo) || !isObject(p.Capabilities) {
+		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "initialize needs params.protocolVersion, and as objects params.capabilities and params.clientInfo", nil)
 		return
 	}
 	version := p.ProtocolVersion
@@ -72,6 +72,9 @@ func (x *exchange) initialize() {
 	}
 	x.result(append(b, '}'))
 }
+
+// isObject: an absent one is none, which is not worth a refusal.
+func isObject(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == '{' }
 
 // relayed keeps of a client's capabilities what is passed on to backends; nil stands for none.
 func relayed(capabilities json.RawMessage) json.RawMessage {

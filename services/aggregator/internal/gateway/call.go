@@ -88,6 +88,10 @@ func (r *reply) send(m backend.Message) error {
 		if r.s == nil {
 			return nil // Do answers these itself for modern clients
 		}
+		if r.lost || r.x.r.Context().Err() != nil { // nobody is there to answer
+			answer := mcpwire.AppendError(nil, m.ID, mcpwire.CodeMethodNotFound, "the client is gone", nil)
+			return r.b.Respond(context.WithoutCancel(r.x.r.Context()), answer)
+		}
 		parsed, err := mcpwire.ParseReply(raw)
 		if err != nil {
 			return err

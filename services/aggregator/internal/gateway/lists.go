@@ -21,8 +21,10 @@ import (
 	"vmcp/services/aggregator/internal/catalog"
 )
 
+// pageSize is the number of items on a page. A variable for tests.
+var pageSize = 1000
+
 const (
-	pageSize      = 1000
 	maxListCache  = 64 << 20 // bytes of rendered pages
 	cursorPurpose = "mcp-cursor-v1"
 )

@@ -149,12 +149,13 @@ func (ss *sessions) find(id, principal string) *session {
 	return s
 }
 
-// limit gives up the longest unused session of a principal that has too many. Callers hold mu.
+// limit gives up the longest unused session of a principal that has too many, never the one that was just added.
+// Callers hold mu.
 func (ss *sessions) limit(own *list.List) {
 	if own.Len() <= perCaller {
 		return
 	}
-	for e := own.Front(); e != nil; e = e.Next() {
+	for e := own.Front(); e != own.Back(); e = e.Next() {
 		if s := e.Value.(*session); s.refs == 0 {
 			ss.drop(s)
 			return
@@ -330,7 +331,9 @@ func (s *session) unsolicited(b *backend.Session, m mcpwire.Reply) {
 			return
 		}
 		id := s.ask(b, m.ID)
-		s.post(mcpwire.Splice(text, mcpwire.Edit{Start: m.IDSpan.Start, End: m.IDSpan.End, With: id}))
+		if !s.post(mcpwire.Splice(text, mcpwire.Edit{Start: m.IDSpan.Start, End: m.IDSpan.End, With: id})) {
+			s.forget([]mcpwire.RawID{id})
+		}
 	case m.Kind == mcpwire.KindNotification:
 		s.post(append([]byte(nil), m.Body.Text...))
 	}
@@ -338,11 +341,13 @@ func (s *session) unsolicited(b *backend.Session, m mcpwire.Reply) {
 
 // post puts a message into the GET stream; without one, or when it is full, the message is lost, as it would be on a
 // connection that broke.
-func (s *session) post(msg []byte) {
+func (s *session) post(msg []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
 	case s.outbox <- msg: // a nil channel is never ready
+		return true
 	default:
+		return false
 	}
 }

@@ -79,7 +79,7 @@ func (f *follower) run() bool {
 	tick := time.NewTicker(keepAlive)
 	defer tick.Stop()
 	known, changed := x.g.cfg.Inventory.Next()
-	view := x.d.View
+	revision := x.d.PolicyRevision
 	for {
 		var err error
 		select {
@@ -117,14 +117,14 @@ func (f *follower) run() bool {
 			if !ok {
 				return true
 			}
-			// Other policies or roles are other lists, whatever the catalog.
-			if fresh != view && fresh != "" && known == x.g.cfg.Inventory.Catalog() {
+			// Other policies are other lists, whatever the catalog; the roles are the token's, and do not change.
+			if fresh != revision && fresh != "" {
 				for kind, wanted := range f.want {
 					if wanted && err == nil {
 						err = f.out.write(f.note(listChanged(mcpwire.ItemKind(kind))))
 					}
 				}
-				view = fresh
+				revision = fresh
 			}
 			if err == nil {
 				err = f.out.comment()
@@ -136,13 +136,13 @@ func (f *follower) run() bool {
 	}
 }
 
-// permitted asks authz whether the caller's token still stands; the answer also tells the caller's present view. An
-// authz that is away says nothing: the stream stays, and its token ends it.
-func (f *follower) permitted() (view string, ok bool) {
+// permitted asks authz whether the caller's token still stands; the answer also tells by which policies. An authz that
+// is away says nothing: the stream stays, and its token ends it.
+func (f *follower) permitted() (revision string, ok bool) {
 	resp, err := f.ask(mcpwire.ItemTool, "-")
 	switch status.Code(err) {
 	case codes.OK:
-		return resp.View, true
+		return resp.PolicyRevision, true
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return "", false
 	}

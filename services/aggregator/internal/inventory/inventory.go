@@ -205,7 +205,7 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 	defer inv.mu.Unlock()
 	st := &inv.status[i]
 	if err != nil {
-		if st.State != "failing" || st.LastFailure == "" {
+		if st.LastFailure != err.Error() { // once per trouble, not at each retry
 			inv.log.Warn("cannot list", zap.String("backend", s.Name), zap.Error(err))
 		}
 		st.LastFailure = err.Error()

@@ -44,7 +44,7 @@ func (e *Engine) watchOnce(ctx context.Context, replica string, client gatewayv1
 	silence := time.AfterFunc(10*time.Second, cancel)
 	defer silence.Stop()
 
-	stream, err := client.Watch(ctx, &gatewayv1.WatchCatalogRequest{})
+	stream, err := client.Watch(ctx, &gatewayv1.WatchCatalogRequest{}, grpc.WaitForReady(true))
 	if err != nil {
 		return false, err
 	}

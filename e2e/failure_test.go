@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"vmcp/internal/keyring"
+	"vmcp/internal/mcpwire"
+)
+
+// load calls without a pause for breath until stop, and takes note of every answer that is no result.
+type load struct {
+	stop func(t *testing.T)
+}
+
+func (w *world) load(t *testing.T, callers ...*caller) load {
+	t.Helper()
+	var mu sync.Mutex
+	var wrong []string
+	calls := 0
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, c := range callers {
+		c.call(t, allowedTool, `{"namespace":"shop"}`) // opens the session
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-done:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+				r := c.message("tools/call", `"name":"`+allowedTool+`","arguments":{"namespace":"shop"}`, allowedTool)
+				if i%4 == 3 {
+					r = c.message("tools/list", "", "")
+				}
+				a, err := w.try(r)
+				mu.Lock()
+				calls++
+				if err != nil || !a.ok() {
+					wrong = append(wrong, fmt.Sprintf("%v %d %.200s", err, a.status, a.body))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	stop := sync.OnceFunc(func() { close(done); wg.Wait() })
+	t.Cleanup(stop)
+	return load{func(t *testing.T) {
+		t.Helper()
+		stop()
+		if len(wrong) > 0 {
+			t.Errorf("%d of %d requests failed meanwhile, the first: %s", len(wrong), calls, wrong[0])
+		}
+		if calls < 20 {
+			t.Errorf("only %d requests were made meanwhile", calls)
+		}
+	}}
+}
+
+func (w *world) developers() (legacy, modern *caller) {
+	token := w.token("ann", "mcp-developers")
+	return &caller{w: w, token: token}, &caller{w: w, token: token, modern: true}
+}
+
+// down sends what a service that is away cannot serve.
+func down(t *testing.T, callers ...*caller) {
+	t.Helper()
+	for _, c := range callers {
+		requests := []request{
+			c.message("tools/call", `"name":"`+allowedTool+`","arguments":{"namespace":"shop"}`, allowedTool),
+			c.message("tools/list", "", ""),
+			{token: c.token, body: initialize},
+			{token: c.token, method: "GET", session: c.session},
+		}
+		for _, r := range requests {
+			a := c.w.send(t, r)
+			if a.status != 503 || a.code() != mcpwire.CodeInternal || a.header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s %.80s: %d %s, want 503 -32603", r.method, r.body, a.status, a.body)
+			}
+		}
+	}
+}
+
+// back waits until both callers are served again, the legacy one in its old session, and takes 503 for an answer until
+// then and nothing else.
+func back(t *testing.T, callers ...*caller) {
+	t.Helper()
+	for _, c := range callers {
+		eventually(t, "calls work again", func() bool {
+			a, err := c.w.try(c.message("tools/call", `"name":"`+allowedTool+`","arguments":{"namespace":"shop"}`, allowedTool))
+			if err == nil && !a.ok() && a.status != 503 {
+				t.Fatalf("on the way back: %d %s", a.status, a.body)
+			}
+			return err == nil && a.ok()
+		})
+		if got := c.list(t, "tools"); len(got) != 19 {
+			t.Errorf("%d tools are listed, want 19", len(got))
+		}
+		if a := c.call(t, forbiddenTool, `{"namespace":"staging"}`); !denied(a, mcpwire.ItemTool, forbiddenTool) {
+			t.Errorf("the forbidden tool: %d %s", a.status, a.body)
+		}
+	}
+}
+
+// restart stops a service in good order and waits for the next one to run.
+func (w *world) restart(t *testing.T, name string) {
+	t.Helper()
+	old := w.PID(name)
+	w.Restart(name)
+	eventually(t, name+" is another process", func() bool { return w.PID(name) != old })
+}
+
+// TestAuthzAway: without a decision there is no call, and no client has to start anew afterwards.
+func TestAuthzAway(t *testing.T) {
+	w := start(t, guide)
+	legacy, modern := w.developers()
+	legacy.call(t, allowedTool, `{"namespace":"shop"}`)
+	before := w.calls(t, "kubernetes-backend")
+	stays := legacy.follow(t)
+
+	// Hung: Envoy waits for a second, not longer.
+	authz, err := os.FindProcess(w.PID("authz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := authz.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	a := w.send(t, modern.message("tools/list", "", ""))
+	if took := time.Since(began); a.status != 503 || a.code() != mcpwire.CodeInternal || took > 5*time.Second {
+		t.Errorf("authz hangs: %d %s after %s", a.status, a.body, took)
+	}
+	if err := authz.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	back(t, legacy, modern)
+
+	// Dead, and the issuer with it: its keys are on disk.
+	again, err := w.Kill("authz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "authz is gone", func() bool { return authz.Signal(syscall.Signal(0)) != nil })
+	down(t, legacy, modern)
+	if got := w.calls(t, "kubernetes-backend"); len(got) != len(before)+2 {
+		t.Errorf("the backend saw %q", got[len(before):])
+	}
+	w.issuer.SetStatus(http.StatusInternalServerError)
+	again()
+	back(t, legacy, modern)
+	select {
+	case _, ok := <-stays.events:
+		if !ok {
+			t.Error("the stream ended")
+		}
+	default:
+	}
+}
+
+// TestAggregatorAway: a session outlives the process that opened it.
+func TestAggregatorAway(t *testing.T) {
+	w := start(t, guide)
+	legacy, modern := w.developers()
+	legacy.call(t, allowedTool, `{"namespace":"shop"}`)
+	session := legacy.session
+	ended := w.open(t, legacy.token)
+	if a := w.send(t, request{method: "DELETE", token: legacy.token, session: ended}); a.status != 204 {
+		t.Errorf("DELETE: %d %s", a.status, a.body)
+	}
+	if a := w.send(t, request{token: legacy.token, session: ended, body: toolCall(allowedTool)}); a.status != 404 {
+		t.Errorf("after DELETE: %d %s, want 404", a.status, a.body)
+	}
+
+	again, err := w.Kill("aggregator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the aggregator is gone", func() bool { return syscall.Kill(w.PID("aggregator"), 0) != nil })
+	down(t, legacy, modern)
+	again()
+	back(t, legacy, modern)
+
+	w.restart(t, "aggregator") // in good order
+	back(t, legacy, modern)
+	if legacy.session != session {
+		t.Error("the session is another one")
+	}
+}
+
+// TestPolicyReload: who may do what changes with the file, at once for lists and calls, and nobody notices but by that.
+func TestPolicyReload(t *testing.T) {
+	t.Parallel()
+	w := start(t, guide)
+	legacy, modern := w.developers()
+	const tool = "kubernetes-backend_get_events"
+	may := func(c *caller) bool {
+		a := c.call(t, tool, `{"namespace":"shop"}`)
+		if !a.ok() && !denied(a, mcpwire.ItemTool, tool) {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		listed := slices.Contains(c.list(t, "tools"), tool)
+		if listed != a.ok() { // the file may have changed in between: then they agree the next time
+			if a = c.call(t, tool, `{"namespace":"shop"}`); listed != a.ok() {
+				t.Fatalf("listed %t, called %t", listed, a.ok())
+			}
+		}
+		return listed
+	}
+	if !may(legacy) || !may(modern) {
+		t.Fatal("get_events is not permitted to begin with")
+	}
+	load := w.load(t, &caller{w: w, token: legacy.token}, &caller{w: w, token: legacy.token, modern: true})
+	good := w.readDocs(t)
+	logged := func(text string) int {
+		log, _ := os.ReadFile(filepath.Join(w.State, "authz.log"))
+		return strings.Count(string(log), text)
+	}
+
+	w.writeDocs(t, strings.Replace(good, `resource == Tool::"delete_namespace"`, `resource
+            ) when {
+              ["delete_namespace", "get_events"].contains(resource.original_name)
+            };
+          - |
+            forbid(
+              principal in THVGroup::"nobody",
+              action,
+              resource`, 1))
+	eventually(t, "get_events is forbidden", func() bool { return !may(legacy) && !may(modern) })
+	if a := legacy.call(t, forbiddenTool, `{"namespace":"staging"}`); !denied(a, mcpwire.ItemTool, forbiddenTool) {
+		t.Errorf("the forbidden tool: %d %s", a.status, a.body)
+	}
+
+	// Broken in Cedar, in YAML, empty, and gone: what was good last stays in force.
+	for i, broken := range []string{
+		strings.Replace(good, "permit(", "pemit(", 1),
+		strings.Replace(good, "spec:", "spec: [", 1),
+		good[:len(good)/2],
+		"",
+	} {
+		before := logged("not reloaded")
+		w.writeDocs(t, broken)
+		eventually(t, fmt.Sprintf("authz refuses broken file %d", i), func() bool { return logged("not reloaded") > before })
+		if may(legacy) || may(modern) {
+			t.Errorf("broken file %d changed the policies", i)
+		}
+	}
+	w.writeDocs(t, good)
+	eventually(t, "get_events is permitted again", func() bool { return may(legacy) && may(modern) })
+	load.stop(t)
+}
+
+// TestKeyRotation: a new key in keys/seal is used, and no request fails while the two services take it up.
+func TestKeyRotation(t *testing.T) {
+	t.Parallel()
+	w := start(t, guide)
+	time.Sleep(500 * time.Millisecond) // so that the services look at the directory at different times
+	w.restart(t, "aggregator")
+	legacy, modern := w.developers()
+	eventually(t, "the gateway is up again", func() bool { _, err := w.tryOpen(legacy.token); return err == nil })
+	stays := legacy.follow(t)
+	load := w.load(t, &caller{w: w, token: legacy.token}, modern, &caller{w: w, token: legacy.token, modern: true})
+	for _, ring := range []string{"seal", "session"} {
+		for i := range 2 {
+			path := filepath.Join(w.State, "keys", ring, fmt.Sprintf("rotated%d", i))
+			if err := os.WriteFile(path, []byte(keyring.New()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1500 * time.Millisecond) // each service looks once a second, each at another time
+		}
+	}
+	load.stop(t)
+	if id := w.open(t, legacy.token); !strings.HasPrefix(id, "rotated1.") {
+		t.Errorf("a new session has key %.10s", id)
+	}
+	back(t, legacy, modern) // the old session is as good as ever
+	select {
+	case _, ok := <-stays.events:
+		if !ok {
+			t.Error("the stream ended")
+		}
+	default:
+	}
+}

@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vmcp/internal/mcptest"
+	"vmcp/internal/mcpwire"
+)
+
+const (
+	prompt  = 2 * time.Second // generous: what it is compared with hangs for ever
+	timeout = time.Second     // of calls, in these stories
+)
+
+// TestSickBackends: one backend hangs, one fails, one is not there. Nobody waits for them but those who call them; and
+// when they are well again, they are there, and clients are told.
+func TestSickBackends(t *testing.T) {
+	hung := mcptest.NewHTTP(t, mcptest.Options{})
+	hung.SetFault(mcptest.Fault{Hang: true})
+	failing := mcptest.NewHTTP(t, mcptest.Options{})
+	failing.SetFault(mcptest.Fault{Status: http.StatusInternalServerError})
+	refusing := mcptest.NewHTTP(t, mcptest.Options{})
+	refusing.Close()
+	began := time.Now()
+	w := start(t, guide, behind("hung", hung.URL), behind("failing", failing.URL), behind("refusing", refusing.URL),
+		config("operational:\n  timeouts: {default: 1s}\n  failureHandling: {healthCheckInterval: 2s}"))
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("starting took %s", took)
+	}
+	legacy, modern := w.developers()
+	quick := func(t *testing.T, what string, f func()) {
+		t.Helper()
+		began := time.Now()
+		f()
+		if took := time.Since(began); took > prompt {
+			t.Errorf("%s took %s", what, took)
+		}
+	}
+	// healthy: everything but calls to the sick is as if they were well.
+	healthy := func(t *testing.T, tools int) {
+		t.Helper()
+		quick(t, "initialize", func() { w.open(t, legacy.token) })
+		quick(t, "server/discover", func() {
+			if a := modern.ask(t, "server/discover", "", ""); !a.ok() {
+				t.Errorf("server/discover: %d %s", a.status, a.body)
+			}
+		})
+		for _, c := range []*caller{legacy, modern} {
+			for _, kind := range []string{"tools", "prompts", "resources", "templates"} {
+				quick(t, "listing "+kind, func() {
+					if got := c.list(t, kind); kind == "tools" && len(got) != tools {
+						t.Errorf("%d tools are listed, want %d", len(got), tools)
+					}
+				})
+			}
+			quick(t, "a call of another backend", func() {
+				if a := c.call(t, allowedTool, `{"namespace":"shop"}`); !a.ok() {
+					t.Errorf("%d %s", a.status, a.body)
+				}
+			})
+		}
+	}
+	const ours = 19
+	each := len([]string{"echo", "progress", "log", "wait", "huge", "elicit"})
+	sick := []string{"hung", "failing", "refusing"}
+
+	// From the start: their names are not known, but might be theirs.
+	healthy(t, ours)
+	for _, c := range []*caller{legacy, modern} {
+		for _, name := range sick {
+			quick(t, "a call of "+name, func() {
+				if a := c.call(t, name+"_echo", `{"text":"x"}`); a.status != 503 || a.code() != mcpwire.CodeInternal {
+					t.Errorf("%s_echo: %d %s, want 503 -32603", name, a.status, a.body)
+				}
+			})
+		}
+	}
+
+	// They recover one after the other; whoever listens is told.
+	get, listen := legacy.follow(t), modern.follow(t)
+	listen.expect(t, "acknowledged")
+	listed := func(name string) func() bool {
+		return func() bool { return slices.Contains(legacy.list(t, "tools"), name+"_echo") }
+	}
+	hung.SetFault(mcptest.Fault{})
+	get.expect(t, "notifications/tools/list_changed")
+	if e := listen.expect(t, "notifications/tools/list_changed"); !strings.Contains(e, `"io.modelcontextprotocol/subscriptionId":1`) {
+		t.Errorf("the listen was told %s", e)
+	}
+	eventually(t, "the hung backend is listed", listed("hung"))
+	failing.SetFault(mcptest.Fault{})
+	eventually(t, "the failing backend is listed", listed("failing"))
+	refusing = refusing.Restart(t, mcptest.Options{})
+	eventually(t, "the refusing backend is listed", listed("refusing"))
+	healthy(t, ours+3*each)
+	for _, c := range []*caller{legacy, modern} {
+		for _, name := range sick {
+			if a := c.call(t, name+"_echo", `{"text":"x"}`); !a.ok() {
+				t.Errorf("%s_echo: %d %s", name, a.status, a.body)
+			}
+		}
+	}
+
+	// They fall ill again: their items stay, their calls end with an error that says so.
+	hung.SetFault(mcptest.Fault{Hang: true})
+	failing.SetFault(mcptest.Fault{Status: http.StatusInternalServerError})
+	refusing.Close()
+	text := map[string]string{"hung": "did not answer in time", "failing": "not available", "refusing": "not available"}
+	for _, c := range []*caller{legacy, modern} {
+		for _, name := range sick {
+			done := make(chan answer, 1)
+			began := time.Now()
+			r := c.message("tools/call", `"name":"`+name+`_echo","arguments":{"text":"x"}`, name+"_echo")
+			go func() { a, _ := w.try(r); done <- a }()
+			healthy(t, ours+3*each)
+			a := <-done
+			if e := a.reply().Error; a.status != 200 || a.code() != mcpwire.CodeInternal || !strings.Contains(e.Message, text[name]) {
+				t.Errorf("%s_echo: %d %s, want -32603 … %s", name, a.status, a.body, text[name])
+			}
+			if took := time.Since(began); took > timeout+2*prompt {
+				t.Errorf("%s_echo took %s", name, took)
+			}
+		}
+	}
+
+	// And well again, in the same session.
+	hung.SetFault(mcptest.Fault{})
+	failing.SetFault(mcptest.Fault{})
+	refusing.Restart(t, mcptest.Options{})
+	for _, c := range []*caller{legacy, modern} {
+		for _, name := range sick {
+			eventually(t, name+" answers again", func() bool { return c.call(t, name+"_echo", `{"text":"x"}`).ok() })
+		}
+	}
+}

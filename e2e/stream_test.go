@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// stream is an open event stream.
+type stream struct {
+	events chan string // data of each event; closed at the end of the stream
+	close  func()
+}
+
+// follow opens a stream: a legacy caller's GET, or a modern caller's listen for all lists.
+func (c *caller) follow(t *testing.T) *stream {
+	t.Helper()
+	s, err := c.tryFollow(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s
+}
+
+func (c *caller) tryFollow(client *http.Client) (*stream, error) {
+	r := request{method: "GET", token: c.token}
+	if c.modern {
+		r = c.message("subscriptions/listen", `"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`, "")
+		r.method = "POST"
+	} else {
+		if c.session == "" {
+			var err error
+			if c.session, err = c.w.tryOpen(c.token); err != nil {
+				return nil, err
+			}
+		}
+		r.session = c.session
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, r.method, c.w.URL, strings.NewReader(r.body))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	for name, values := range r.header {
+		req.Header[name] = values
+	}
+	req.Header.Set("Accept", "text/event-stream, application/json")
+	req.Header.Set("Authorization", "Bearer "+r.token)
+	if r.body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	} else {
+		req.Body, req.ContentLength = nil, 0
+	}
+	if r.session != "" {
+		req.Header.Set("Mcp-Session-Id", r.session)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		cancel()
+		return nil, fmt.Errorf("no stream: %d %s", resp.StatusCode, text)
+	}
+	s := &stream{events: make(chan string, 100)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(s.events)
+		defer resp.Body.Close()
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				s.events <- data
+			}
+		}
+	}()
+	s.close = func() { cancel(); <-ended }
+	return s, nil
+}
+
+// expect waits for an event that holds the text.
+func (s *stream) expect(t *testing.T, text string) string {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case e, ok := <-s.events:
+			if !ok {
+				t.Fatalf("the stream ended before %s", text)
+			}
+			if strings.Contains(e, text) {
+				return e
+			}
+		case <-late:
+			t.Fatalf("%s never came", text)
+		}
+	}
+}
+
+// end waits for the end of the stream and returns the last event.
+func (s *stream) end(t *testing.T, within time.Duration) string {
+	t.Helper()
+	last, late := "", time.After(within)
+	for {
+		select {
+		case e, ok := <-s.events:
+			if !ok {
+				return last
+			}
+			last = e
+		case <-late:
+			t.Fatalf("the stream is still open after %s", within)
+		}
+	}
+}
+
+// TestTokenExpiry: a stream is no way to stay longer than the token allows.
+func TestTokenExpiry(t *testing.T) {
+	t.Parallel()
+	w := start(t, guide)
+	life := 3 * time.Second
+	exp := time.Now().Add(life).Unix()
+	token := w.tokenFor("ann", []string{"mcp-developers"}, map[string]any{"exp": exp})
+	legacy, modern := &caller{w: w, token: token}, &caller{w: w, token: token, modern: true}
+	get, listen := legacy.follow(t), modern.follow(t)
+	if ack := listen.expect(t, "acknowledged"); !strings.Contains(ack, `"toolsListChanged":true`) {
+		t.Errorf("acknowledged with %s", ack)
+	}
+	get.end(t, life+10*time.Second)
+	if last := listen.end(t, 10*time.Second); !strings.Contains(last, `"resultType":"complete"`) { // SU-6
+		t.Errorf("the listen ended with %s", last)
+	}
+	if now := time.Now(); now.Unix() < exp {
+		t.Errorf("the streams ended %s before the token", time.Unix(exp, 0).Sub(now))
+	}
+	// Verification has some leeway for clocks (RFC 9068), so only later is a request refused.
+	eventually(t, "401", func() bool {
+		a, err := w.try(legacy.message("tools/list", "", ""))
+		return err == nil && a.status == 401
+	})
+}
+
+// TestManyStreams: open streams cost no call its answer (with Envoy's default circuit breakers everything stalls at 1,024).
+func TestManyStreams(t *testing.T) {
+	n := 1500
+	var limit syscall.Rlimit // Go and Envoy raise their own soft limits
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if need := uint64(3 * n); limit.Max < need { // Envoy has two sockets for each stream
+		t.Fatalf("%d open files are allowed, %d needed: raise the hard limit (ulimit -Hn)", limit.Max, need)
+	}
+	w := start(t, guide)
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 0}}
+	people := make([]*caller, 30) // 50 streams each
+	for i := range people {
+		people[i] = &caller{w: w, token: w.token(fmt.Sprintf("person-%d", i), "mcp-developers"), modern: i%2 == 0}
+	}
+	var mu sync.Mutex
+	var open []*stream
+	var failures []error
+	t.Cleanup(func() {
+		for _, s := range open {
+			s.close()
+		}
+		client.CloseIdleConnections()
+	})
+	var wg sync.WaitGroup
+	for _, who := range people {
+		wg.Go(func() {
+			for range n / len(people) {
+				c := *who
+				c.session = "" // a session has one stream
+				s, err := c.tryFollow(client)
+				mu.Lock()
+				if err != nil {
+					failures = append(failures, err)
+				} else {
+					open = append(open, s)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(failures) > 0 {
+		t.Fatalf("%d streams open, %d not: %v", len(open), len(failures), failures[0])
+	}
+	slowest := time.Duration(0)
+	for _, modern := range []bool{false, true} {
+		c := &caller{w: w, token: w.token("ann", "mcp-developers"), modern: modern}
+		for range 20 {
+			began := time.Now()
+			if a := c.call(t, "kubernetes-backend_get_pods", `{"namespace":"shop"}`); !a.ok() {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+			slowest = max(slowest, time.Since(began))
+			if got := c.list(t, "tools"); len(got) != 19 {
+				t.Fatalf("%d tools are listed", len(got))
+			}
+		}
+	}
+	if slowest > 5*time.Second {
+		t.Errorf("a call took %s", slowest)
+	}
+	t.Logf("%d streams open, the slowest call took %s", len(open), slowest)
+	for _, s := range open { // none was given up meanwhile
+		select {
+		case _, ok := <-s.events:
+			if !ok {
+				t.Fatal("a stream ended")
+			}
+		default:
+		}
+	}
+}

@@ -1,0 +1,536 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+)
+
+func toolDef(name string) Definition {
+	return Definition{name, fmt.Appendf(nil, `{"name":%s,"inputSchema":{"type":"object"}}`, mcpwire.Quote(name))}
+}
+
+// offering makes the listing of a backend: "tool x", "prompt x", "resource x", "template x", or "never".
+func offering(backend string, items ...string) Listing {
+	l := Listing{Backend: backend, Listed: true}
+	for _, text := range items {
+		kind, name, _ := strings.Cut(text, " ")
+		switch kind {
+		case "tool":
+			l.Tools = append(l.Tools, toolDef(name))
+		case "prompt":
+			l.Prompts = append(l.Prompts, Definition{name, fmt.Appendf(nil, `{"name":%s}`, mcpwire.Quote(name))})
+		case "resource":
+			l.Resources = append(l.Resources, Definition{name, fmt.Appendf(nil, `{"uri":%s,"name":"r"}`, mcpwire.Quote(name))})
+		case "template":
+			l.Templates = append(l.Templates, Definition{name, fmt.Appendf(nil, `{"uriTemplate":%s,"name":"r"}`, mcpwire.Quote(name))})
+		case "broken":
+			l.Tools = append(l.Tools, Definition{name, fmt.Appendf(nil, `{"name":%s}`, mcpwire.Quote(name))})
+		case "never":
+			l.Listed = false
+		}
+	}
+	return l
+}
+
+// advertised lists a catalog as "kind name=backend/original".
+func advertised(c *Catalog) []string {
+	var all []string
+	for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
+		for _, it := range c.Items(kind) {
+			all = append(all, fmt.Sprintf("%s %s=%s/%s", kind, it.Name, it.Backend, it.Original))
+		}
+	}
+	return all
+}
+
+func prefixes() gatewayconfig.Aggregator {
+	return gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_"}
+}
+
+func priority(order ...string) gatewayconfig.Aggregator {
+	return gatewayconfig.Aggregator{ConflictResolution: "priority", PrefixFormat: "{workload}_", PriorityOrder: order}
+}
+
+func manual() gatewayconfig.Aggregator {
+	return gatewayconfig.Aggregator{ConflictResolution: "manual", PrefixFormat: "{workload}_"}
+}
+
+func with(cfg gatewayconfig.Aggregator, change func(*gatewayconfig.Aggregator)) gatewayconfig.Aggregator {
+	change(&cfg)
+	return cfg
+}
+
+func tools(backend string, wt gatewayconfig.WorkloadTools) func(*gatewayconfig.Aggregator) {
+	return func(cfg *gatewayconfig.Aggregator) {
+		cfg.Tools = map[string]gatewayconfig.WorkloadTools{backend: wt}
+	}
+}
+
+func rename(from, to string) map[string]gatewayconfig.ToolOverride {
+	return map[string]gatewayconfig.ToolOverride{from: {Name: to}}
+}
+
+func TestNames(t *testing.T) {
+	ab := []Listing{offering("a", "tool x", "tool y", "prompt p"), offering("b", "tool x", "tool z", "prompt p")}
+	tests := []struct {
+		name     string
+		cfg      gatewayconfig.Aggregator
+		listings []Listing
+		want     []string
+		dropped  []string // backend/name
+	}{
+		{"prefix", prefixes(), ab, []string{"tool a_x=a/x", "tool a_y=a/y", "tool b_x=b/x", "tool b_z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},
+		{"prefix of another format", with(prefixes(), func(c *gatewayconfig.Aggregator) { c.PrefixFormat = "{workload}." }),
+			[]Listing{offering("a", "tool x")}, []string{"tool a.x=a/x"}, nil},
+		{"prefixes that meet", with(prefixes(), func(c *gatewayconfig.Aggregator) { c.PrefixFormat = "{workload}-" }),
+			[]Listing{offering("a", "tool b-c", "tool d"), offering("a-b", "tool c")}, []string{"tool a-d=a/d"}, []string{"a/a-b-c", "a-b/a-b-c"}},
+
+		{"priority", priority("b", "a"), ab, []string{"tool x=b/x", "tool y=a/y", "tool z=b/z", "prompt p=b/p"}, []string{"a/x", "a/p"}},
+		{"priority of one", priority("a"), ab, []string{"tool x=a/x", "tool y=a/y", "tool z=b/z", "prompt b_p=b/p", "prompt p=a/p"}, []string{"b/x"}},
+		{"priority of neither", priority(), ab, []string{"tool y=a/y", "tool z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, []string{"a/x", "b/x"}},
+		{"priority of a backend that was never listed", priority("b", "a"), []Listing{offering("a", "tool x"), offering("b", "never")}, []string{"tool x=a/x"}, nil},
+
+		{"manual", manual(), ab, []string{"tool y=a/y", "tool z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, []string{"a/x", "b/x"}},
+		{"manual, resolved", with(manual(), tools("b", gatewayconfig.WorkloadTools{Overrides: rename("x", "bx")})), ab,
+			[]string{"tool bx=b/x", "tool x=a/x", "tool y=a/y", "tool z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},
+		{"three claim a name", manual(), []Listing{offering("a", "tool x"), offering("b", "tool x"), offering("c", "tool x")}, nil, []string{"a/x", "b/x", "c/x"}},
+
+		{"rename, then prefix", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Overrides: rename("x", "new")})), []Listing{offering("a", "tool x")},
+			[]string{"tool a_new=a/x"}, nil},
+		{"renamed onto another of its own", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Overrides: rename("x", "y")})), []Listing{offering("a", "tool x", "tool y", "tool z")},
+			[]string{"tool a_z=a/z"}, []string{"a/a_y", "a/a_y"}},
+		{"twice at the first in order, so nobody's", with(priority("a", "b"), tools("a", gatewayconfig.WorkloadTools{Overrides: rename("x", "y")})),
+			[]Listing{offering("a", "tool x", "tool y"), offering("b", "tool y")}, nil, []string{"a/y", "a/y", "b/y"}},
+
+		{"filter by original name", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"x"}})), ab,
+			[]string{"tool a_x=a/x", "tool b_x=b/x", "tool b_z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},
+		{"filter by new name", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"new"}, Overrides: rename("x", "new")})), []Listing{offering("a", "tool x", "tool y")},
+			[]string{"tool a_new=a/x"}, nil},
+		{"no filter by advertised name", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"a_x"}})), []Listing{offering("a", "tool x")}, nil, nil},
+		{"exclude all of one", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{ExcludeAll: true, Filter: []string{"x"}})), ab,
+			[]string{"tool b_x=b/x", "tool b_z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},
+		{"exclude all", with(prefixes(), func(c *gatewayconfig.Aggregator) { c.ExcludeAllTools = true }), ab, []string{"prompt a_p=a/p", "prompt b_p=b/p"}, nil},
+		{"hide by default", with(with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"x"}})), func(c *gatewayconfig.Aggregator) { c.HideByDefault = true }), ab,
+			[]string{"tool a_x=a/x", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},
+		{"a hidden tool keeps its name from others", with(manual(), tools("a", gatewayconfig.WorkloadTools{ExcludeAll: true})),
+			[]Listing{offering("a", "tool x"), offering("b", "tool x", "tool y")}, []string{"tool y=b/y"}, []string{"a/x", "b/x"}},
+		{"a hidden tool that has priority too", with(priority("a", "b"), tools("a", gatewayconfig.WorkloadTools{ExcludeAll: true})),
+			[]Listing{offering("a", "tool x"), offering("b", "tool x", "tool y")}, []string{"tool y=b/y"}, []string{"b/x"}},
+		{"a broken tool too", priority("a", "b"), []Listing{offering("a", "broken x"), offering("b", "tool x", "tool y")}, []string{"tool y=b/y"}, []string{"a/x", "b/x"}},
+
+		{"resources: the first configured owns", prefixes(), []Listing{offering("b", "resource r://1", "template r://{x}"), offering("a", "resource r://1", "resource r://2", "template r://{x}")},
+			[]string{"resource r://1=b/r://1", "resource r://2=a/r://2", "resource template r://{x}=b/r://{x}"}, []string{"a/r://1", "a/r://{x}"}},
+		{"resources: twice at the first", prefixes(), []Listing{offering("b", "resource r://1", "resource r://1"), offering("a", "resource r://1")}, nil, []string{"b/r://1", "b/r://1", "a/r://1"}},
+		{"a name twice in one backend", prefixes(), []Listing{offering("a", "tool x", "tool x", "prompt p", "prompt p", "tool y")}, []string{"tool a_y=a/y"}, []string{"a/a_x", "a/a_x", "a/a_p", "a/a_p"}},
+		{"kinds do not meet", manual(), []Listing{offering("a", "tool x", "resource x", "template x"), offering("b", "resource y")},
+			[]string{"tool x=a/x", "resource x=a/x", "resource y=b/y", "resource template x=a/x"}, nil},
+		{"never listed", prefixes(), []Listing{offering("a", "never")}, nil, nil},
+		{"bytewise order", manual(), []Listing{offering("a", "tool b", "tool B", "tool _", "tool é", "tool a-", "tool a")},
+			[]string{"tool B=a/B", "tool _=a/_", "tool a=a/a", "tool a-=a/a-", "tool b=a/b", "tool é=a/é"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Merge(&tt.cfg, tt.listings)
+			if diff := cmp.Diff(tt.want, advertised(c)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			var dropped []string
+			for _, d := range c.Dropped {
+				dropped = append(dropped, d.Backend+"/"+d.Name)
+			}
+			slices.Sort(dropped)
+			slices.Sort(tt.dropped)
+			if tt.name == "a broken tool too" { // for two reasons
+				dropped = slices.Compact(dropped)
+			}
+			if diff := cmp.Diff(tt.dropped, dropped); diff != "" {
+				t.Errorf("dropped (-want +got):\n%s", diff)
+			}
+			check(t, c, tt.listings)
+		})
+	}
+}
+
+// check is what holds for every catalog.
+func check(t testing.TB, c *Catalog, listings []Listing) {
+	t.Helper()
+	wire := map[mcpwire.ItemKind][]string{}
+	if len(c.Backends) != len(listings) {
+		t.Errorf("%d backends in the message, want %d", len(c.Backends), len(listings))
+	}
+	for i, b := range c.Backends {
+		if b.Name != listings[i].Backend || (b.State == gatewayv1.BackendState_BACKEND_STATE_LISTED) != listings[i].Listed {
+			t.Errorf("backend %d is %s %v", i, b.Name, b.State)
+		}
+		for kind, items := range map[mcpwire.ItemKind][]*gatewayv1.Item{mcpwire.ItemTool: b.Tools, mcpwire.ItemPrompt: b.Prompts, mcpwire.ItemResource: b.Resources, mcpwire.ItemTemplate: b.ResourceTemplates} {
+			for _, it := range items {
+				wire[kind] = append(wire[kind], it.Name+"="+b.Name+"/"+it.Original)
+				if kind <= mcpwire.ItemPrompt && !strings.HasPrefix(it.Name, b.NamePrefix) {
+					t.Errorf("%s does not begin with the prefix %q of %s", it.Name, b.NamePrefix, b.Name)
+				}
+			}
+		}
+	}
+	for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
+		var items []string
+		for i, it := range c.Items(kind) {
+			if i > 0 && c.Items(kind)[i-1].Name >= it.Name {
+				t.Errorf("%s %q comes after %q", kind, it.Name, c.Items(kind)[i-1].Name)
+			}
+			items = append(items, it.Name+"="+it.Backend+"/"+it.Original)
+			if got, ok := c.Find(kind, it.Name); !ok || got.Backend != it.Backend || got.Original != it.Original {
+				t.Errorf("Find(%s, %q) is %v, %v", kind, it.Name, got, ok)
+			}
+			if kind > mcpwire.ItemPrompt {
+				continue
+			}
+			var def struct{ Name string }
+			if err := json.Unmarshal(it.Raw, &def); err != nil || def.Name != it.Name {
+				t.Errorf("the definition of %q says %s (%v)", it.Name, it.Raw, err)
+			}
+			if len(it.Name) > MaxName {
+				t.Errorf("%q has %d bytes", it.Name, len(it.Name))
+			}
+		}
+		slices.Sort(wire[kind])
+		slices.Sort(items)
+		if diff := cmp.Diff(items, wire[kind]); diff != "" {
+			t.Errorf("%s: authz is told other items (-catalog +message):\n%s", kind, diff)
+		}
+		if _, ok := c.Find(kind, "no such name"); ok {
+			t.Errorf("Find(%s) finds what is not there", kind)
+		}
+	}
+}
+
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("n", 200)
+	backend := strings.Repeat("b", 150)
+	cfg := prefixes()
+	for _, tt := range []struct {
+		cfg     gatewayconfig.Aggregator
+		backend string
+		names   []string
+	}{
+		{cfg, "a", []string{long + "1", long + "2", strings.Repeat("n", 126), strings.Repeat("n", 127)}},
+		{cfg, "a", []string{strings.Repeat("é", 100) + "1", "x" + strings.Repeat("é", 100)}},
+		{cfg, backend, []string{"x", "y"}},
+		{manual(), "a", []string{long + "1", long + "2"}},
+	} {
+		var items []string
+		for _, n := range tt.names {
+			items = append(items, "tool "+n, "prompt "+n)
+		}
+		listings := []Listing{offering(tt.backend, items...)}
+		c := Merge(&tt.cfg, listings)
+		check(t, c, listings)
+		if got := len(c.Items(mcpwire.ItemTool)); got != len(tt.names) {
+			t.Errorf("%d tools, want all %d: %q", got, len(tt.names), advertised(c))
+		}
+		for _, it := range c.Items(mcpwire.ItemTool) {
+			if !utf8.ValidString(it.Name) {
+				t.Errorf("%q is cut within a character", it.Name)
+			}
+			if full := tt.cfg.PrefixFormat; len("a_")+len(it.Original) <= MaxName && tt.backend == "a" && full != "" && it.Name != "a_"+it.Original && tt.cfg.ConflictResolution == "prefix" {
+				t.Errorf("%q is shortened without need", it.Original)
+			}
+		}
+	}
+	// Two backends with one long tool keep two names.
+	c := Merge(&gatewayconfig.Aggregator{ConflictResolution: "manual"}, []Listing{offering("a", "tool "+long), offering("b", "tool "+long)})
+	if got := len(c.Items(mcpwire.ItemTool)); got != 2 {
+		t.Errorf("%d tools, want 2: %q", got, advertised(c))
+	}
+}
+
+// TestBytes: a definition keeps its bytes but for the name and what is overridden.
+func TestBytes(t *testing.T) {
+	yes, no := true, false
+	for _, tt := range []struct {
+		name string
+		over gatewayconfig.ToolOverride
+		in   string
+		want string
+		wire *gatewayv1.Item
+	}{
+		{"name only", gatewayconfig.ToolOverride{},
+			`{ "inputSchema" : {"type":"object","x":1e400,"y":12345678901234567890} , "name":"x" ,"é":"\u00e9\/","_meta":{"a":[ ]}}`,
+			`{ "inputSchema" : {"type":"object","x":1e400,"y":12345678901234567890} , "name":"a_x" ,"é":"\u00e9\/","_meta":{"a":[ ]}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x"}},
+		{"escaped name", gatewayconfig.ToolOverride{}, `{"n\u0061me":"\u0078","inputSchema":{}}`, `{"n\u0061me":"a_x","inputSchema":{}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x"}},
+		{"rename and describe", gatewayconfig.ToolOverride{Name: "n", Description: `say "hi"`},
+			`{"name":"x","description":"old","inputSchema":{}}`, `{"name":"a_n","description":"say \"hi\"","inputSchema":{}}`,
+			&gatewayv1.Item{Name: "a_n", Original: "x"}},
+		{"describe what had none", gatewayconfig.ToolOverride{Description: "d"},
+			`{"name":"x","inputSchema":{}}`, `{"description":"d","name":"a_x","inputSchema":{}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x"}},
+		{"annotations", gatewayconfig.ToolOverride{Annotations: map[string]any{"readOnlyHint": false, "title": "T"}},
+			`{"name":"x","inputSchema":{},"annotations":{ "readOnlyHint":true,"destructiveHint": true,"mine":1}}`,
+			`{"name":"a_x","inputSchema":{},"annotations":{"title":"T", "readOnlyHint":false,"destructiveHint": true,"mine":1}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x", Annotations: &gatewayv1.Annotations{ReadOnlyHint: &no, DestructiveHint: &yes}}},
+		{"annotations where there were none", gatewayconfig.ToolOverride{Annotations: map[string]any{"idempotentHint": true, "openWorldHint": false}},
+			`{"name":"x","inputSchema":{}}`, `{"annotations":{"idempotentHint":true,"openWorldHint":false},"name":"a_x","inputSchema":{}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x", Annotations: &gatewayv1.Annotations{IdempotentHint: &yes, OpenWorldHint: &no}}},
+		{"annotations that are none", gatewayconfig.ToolOverride{},
+			`{"name":"x","inputSchema":{},"annotations":["readOnlyHint"]}`, `{"name":"a_x","inputSchema":{},"annotations":["readOnlyHint"]}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x"}},
+		{"hints that are no booleans", gatewayconfig.ToolOverride{},
+			`{"name":"x","inputSchema":{},"annotations":{"readOnlyHint":"true","destructiveHint":1}}`, `{"name":"a_x","inputSchema":{},"annotations":{"readOnlyHint":"true","destructiveHint":1}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x"}},
+		{"arguments", gatewayconfig.ToolOverride{},
+			`{"name":"x","inputSchema":{"properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":true,"é\"":{"properties":{"z":{}}}}}}`,
+			`{"name":"a_x","inputSchema":{"properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":true,"é\"":{"properties":{"z":{}}}}}}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x", Arguments: []*gatewayv1.Argument{{Name: "a", Type: "integer"}, {Name: "b"}, {Name: "c"}, {Name: `é"`}}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Overrides: map[string]gatewayconfig.ToolOverride{"x": tt.over}}))
+			c := Merge(&cfg, []Listing{{Backend: "a", Listed: true, Tools: []Definition{{"x", []byte(tt.in)}}}})
+			if len(c.Items(mcpwire.ItemTool)) != 1 {
+				t.Fatal("not advertised:", c.Dropped)
+			}
+			it := c.Items(mcpwire.ItemTool)[0]
+			if got := string(it.Raw); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			if diff := cmp.Diff(tt.wire, it.Wire, protocmp.Transform()); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	cfg := prefixes()
+	c := Merge(&cfg, []Listing{{Backend: "a", Listed: true,
+		Prompts:   []Definition{{"p", []byte(`{"arguments":[{"name":"pr","required":true}, {"name":"x"}],"name": "p"}`)}},
+		Resources: []Definition{{"r://1", []byte(`{ "uri":"r:\/\/1" }`)}}}})
+	if got, want := string(c.Items(mcpwire.ItemPrompt)[0].Raw), `{"arguments":[{"name":"pr","required":true}, {"name":"x"}],"name": "a_p"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	want := []*gatewayv1.Argument{{Name: "pr", Type: "string"}, {Name: "x", Type: "string"}}
+	if diff := cmp.Diff(want, c.Items(mcpwire.ItemPrompt)[0].Wire.Arguments, protocmp.Transform()); diff != "" {
+		t.Errorf("prompt arguments (-want +got):\n%s", diff)
+	}
+	if got, want := string(c.Items(mcpwire.ItemResource)[0].Raw), `{ "uri":"r:\/\/1" }`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestUnusable: what cannot be advertised says why.
+func TestUnusable(t *testing.T) {
+	cfg := prefixes()
+	for _, raw := range []string{`{"name":"x","name":"y","inputSchema":{}}`, `{"inputSchema":{}}`, `{"name":"x"}`, `{"name":"x","inputSchema":true}`,
+		`{"name":5,"inputSchema":{}}`, `[]`, `{"name":"x","inputSchema":{`, "{\"name\":\"x\",\"inputSchema\":{},\"d\":\"\xff\"}", ``} {
+		c := Merge(&cfg, []Listing{{Backend: "a", Listed: true, Tools: []Definition{{"x", []byte(raw)}}}})
+		if len(c.Items(mcpwire.ItemTool)) != 0 || len(c.Dropped) != 1 || c.Dropped[0].Reason == "" {
+			t.Errorf("%q: advertised %q, dropped %v", raw, advertised(c), c.Dropped)
+		}
+	}
+}
+
+// TestDigest: it changes with everything that clients or authz get, and with nothing else.
+func TestDigest(t *testing.T) {
+	cfg := prefixes()
+	base := func() []Listing {
+		return []Listing{
+			{Backend: "a", Listed: true, Capabilities: []byte(`{"tools":{}}`), Instructions: "use a",
+				Tools: []Definition{toolDef("x"), toolDef("y")}, Prompts: []Definition{{"p", []byte(`{"name":"p"}`)}}, Resources: []Definition{{"r://1", []byte(`{"uri":"r://1"}`)}}},
+			{Backend: "b", Listed: true, Tools: []Definition{toolDef("x")}},
+			{Backend: "c"},
+		}
+	}
+	digest := func(change func([]Listing)) (string, []string) {
+		l := base()
+		change(l)
+		c := Merge(&cfg, l)
+		var parts []string
+		for _, b := range c.Backends {
+			parts = append(parts, b.Digest)
+		}
+		return c.Digest, parts
+	}
+	want, wantParts := digest(func([]Listing) {})
+	for name, change := range map[string]func([]Listing){
+		"nothing":                func([]Listing) {},
+		"the order of listing":   func(l []Listing) { slices.Reverse(l[0].Tools) },
+		"fresh copies":           func(l []Listing) { l[0].Tools[0].Raw = slices.Clone(l[0].Tools[0].Raw) },
+		"other empty lists":      func(l []Listing) { l[1].Prompts = []Definition{} },
+		"no capabilities at all": func(l []Listing) { l[1].Capabilities = []byte{} },
+	} {
+		if got, _ := digest(change); got != want {
+			t.Errorf("the digest changes with %s", name)
+		}
+	}
+	seen := map[string]string{want: "nothing"}
+	for name, tt := range map[string]struct {
+		change func([]Listing)
+		part   int // index of the backend whose own digest changes, -1 for none
+	}{
+		"a tool less":   {func(l []Listing) { l[0].Tools = l[0].Tools[:1] }, 0},
+		"a tool's name": {func(l []Listing) { l[0].Tools[0] = toolDef("x2") }, 0},
+		"a description": {func(l []Listing) {
+			l[0].Tools[0].Raw = []byte(`{"name":"x","description":"d","inputSchema":{"type":"object"}}`)
+		}, -1},
+		"white space": {func(l []Listing) { l[0].Tools[0].Raw = []byte(`{"name":"x", "inputSchema":{"type":"object"}}`) }, -1},
+		"an argument": {func(l []Listing) { l[0].Tools[0].Raw = []byte(`{"name":"x","inputSchema":{"properties":{"a":{}}}}`) }, 0},
+		"a hint": {func(l []Listing) {
+			l[0].Tools[0].Raw = []byte(`{"name":"x","inputSchema":{},"annotations":{"readOnlyHint":true}}`)
+		}, 0},
+		"a prompt":           {func(l []Listing) { l[0].Prompts = nil }, 0},
+		"a resource's bytes": {func(l []Listing) { l[0].Resources[0].Raw = []byte(`{"uri":"r://1","name":"n"}`) }, -1},
+		"capabilities":       {func(l []Listing) { l[0].Capabilities = []byte(`{"tools":{},"logging":{}}`) }, -1},
+		"instructions":       {func(l []Listing) { l[0].Instructions = "use b" }, -1},
+		"listed, but empty":  {func(l []Listing) { l[2].Listed = true }, 2},
+	} {
+		got, parts := digest(tt.change)
+		if seen[got] != "" {
+			t.Errorf("the digest is the same with %s as with %s", name, seen[got])
+		}
+		seen[got] = name
+		for i := range parts {
+			if (parts[i] != wantParts[i]) != (i == tt.part) {
+				t.Errorf("%s: the digest of backend %d changed: %v", name, i, parts[i] != wantParts[i])
+			}
+		}
+	}
+}
+
+func TestDiffer(t *testing.T) {
+	cfg := prefixes()
+	merge := func(items ...string) *Catalog { return Merge(&cfg, []Listing{offering("a", items...)}) }
+	base := merge("tool x", "prompt p", "resource r", "template t")
+	for _, tt := range []struct {
+		items []string
+		want  []mcpwire.ItemKind
+	}{
+		{[]string{"tool x", "prompt p", "resource r", "template t"}, nil},
+		{[]string{"tool x", "tool y", "prompt p", "resource r", "template t"}, []mcpwire.ItemKind{mcpwire.ItemTool}},
+		{[]string{"tool x", "resource r", "template t"}, []mcpwire.ItemKind{mcpwire.ItemPrompt}},
+		{[]string{"tool x", "prompt p", "resource r2", "template t"}, []mcpwire.ItemKind{mcpwire.ItemResource}},
+		{[]string{"tool x", "prompt p", "resource r"}, []mcpwire.ItemKind{mcpwire.ItemResource, mcpwire.ItemTemplate}},
+	} {
+		var got []mcpwire.ItemKind
+		for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
+			if Differ(base, merge(tt.items...), kind) {
+				got = append(got, kind)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", tt.items, diff)
+		}
+	}
+}
+
+// TestOutage: with prefixes that end in what no backend's name holds, an advertised name means one backend and one
+// original name, whatever else is listed: neither an outage nor another backend's tools ever move it.
+func TestOutage(t *testing.T) {
+	cfg := prefixes()
+	backends := []string{"a", "a-b", "b", "ab", strings.Repeat("l", 130)}
+	names := []string{"x", "b_x", "-b_x", "_x", strings.Repeat("n", 140), strings.Repeat("n", 141), "é"}
+	owner := map[string]string{}
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		var listings []Listing
+		for _, b := range backends {
+			var items []string
+			for _, n := range names {
+				if rng.IntN(2) == 0 {
+					items = append(items, "tool "+n, "prompt "+n)
+				}
+			}
+			if rng.IntN(4) == 0 {
+				items = []string{"never"}
+			}
+			rng.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
+			if rng.IntN(5) > 0 {
+				listings = append(listings, offering(b, items...))
+			}
+		}
+		c := Merge(&cfg, listings)
+		check(t, c, listings)
+		for kind := mcpwire.ItemTool; kind <= mcpwire.ItemPrompt; kind++ {
+			for _, it := range c.Items(kind) {
+				key := kind.String() + " " + it.Name
+				if was, ok := owner[key]; ok && was != it.Backend+"/"+it.Original {
+					t.Fatalf("%s meant %s and now %s/%s", key, was, it.Backend, it.Original)
+				}
+				owner[key] = it.Backend + "/" + it.Original
+			}
+		}
+	}
+	if want := 2 * len(backends) * len(names); len(owner) != want {
+		t.Errorf("%d names, want %d: %q", len(owner), want, slices.Sorted(maps.Keys(owner)))
+	}
+}
+
+// FuzzMerge: whatever backends say, merging does not panic, and what it gives is consistent.
+func FuzzMerge(f *testing.F) {
+	f.Add(uint8(0), "a", "x", `{"name":"x","inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}`, "y", `{"name":"y"}`)
+	f.Add(uint8(1), "b", "x", `{"name":"x","inputSchema":{},"annotations":{"readOnlyHint":true}}`, "x", `{"name":"x","inputSchema":{}}`)
+	f.Add(uint8(6), "a", "x", `{"inputSchema":[],"name":null}`, "", `{}`)
+	f.Add(uint8(31), "a", "x", `{"name":"x","inputSchema":{"properties":{"a":1,"a":2}}}`, "x", `{"name":"x","arguments":[{"name":5}]}`)
+	f.Fuzz(func(t *testing.T, mode uint8, other, name1, raw1, name2, raw2 string) {
+		for _, s := range []string{other, name1, name2} {
+			if !utf8.ValidString(s) {
+				return // names come out of a strict parser
+			}
+		}
+		cfg := []gatewayconfig.Aggregator{prefixes(), manual(), priority("a", other)}[mode%3]
+		defs := []Definition{{name1, []byte(raw1)}, {name2, []byte(raw2)}}
+		cfg.Tools = map[string]gatewayconfig.WorkloadTools{"a": {Overrides: map[string]gatewayconfig.ToolOverride{
+			name1: {Name: name2, Description: "d", Annotations: map[string]any{"title": name2, "readOnlyHint": true}}}}}
+		if mode&8 != 0 {
+			cfg.Tools = nil
+		}
+		if other == "a" {
+			other = "a2"
+		}
+		listings := []Listing{{Backend: "a", Listed: true, Tools: defs, Prompts: defs, Resources: defs, Templates: defs[:1]},
+			{Backend: other, Listed: true, Tools: defs[1:], Prompts: defs, Resources: defs[1:]}}
+		for i := range listings { // the backend package takes the name out of the definition
+			for _, list := range []*[]Definition{&listings[i].Tools, &listings[i].Prompts} {
+				*list = slices.DeleteFunc(slices.Clone(*list), func(d Definition) bool {
+					o, err := mcpwire.ParseObject(d.Raw, 0, len(d.Raw))
+					if err != nil {
+						return false
+					}
+					n, ok := o.String("name")
+					return ok && n != d.Name
+				})
+			}
+		}
+		c := Merge(&cfg, listings)
+		again := Merge(&cfg, listings)
+		if c.Digest != again.Digest {
+			t.Error("two digests of one content")
+		}
+		for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
+			for i, it := range c.Items(kind) {
+				if i > 0 && c.Items(kind)[i-1].Name >= it.Name {
+					t.Errorf("%s %q comes after %q", kind, it.Name, c.Items(kind)[i-1].Name)
+				}
+				if kind <= mcpwire.ItemPrompt {
+					o, err := mcpwire.ParseObject(it.Raw, 0, len(it.Raw))
+					if got, _ := o.String("name"); err != nil || got != it.Name {
+						t.Errorf("the definition of %q is %s (%v)", it.Name, it.Raw, err)
+					}
+					if it.Wire.Original != it.Original {
+						t.Errorf("%q is %q to authz and %q here", it.Name, it.Wire.Original, it.Original)
+					}
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,444 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/grpc"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/catalog"
+)
+
+// server is a backend as List sees it.
+type server struct {
+	src *Source
+
+	mu      sync.Mutex
+	listing backend.Listing
+	err     error
+	takes   time.Duration
+	calls   int
+}
+
+func newServer(name string, stdio bool, tools ...string) *server {
+	s := &server{src: NewSource(name, stdio)}
+	s.src.List = s.list
+	s.offer(tools...)
+	return s
+}
+
+func (s *server) list(ctx context.Context) (*backend.Listing, error) {
+	s.mu.Lock()
+	s.calls++
+	takes := s.takes
+	s.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(takes):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	l := s.listing
+	l.Tools = slices.Clone(l.Tools)
+	return &l, nil
+}
+
+func (s *server) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *server) offer(tools ...string) {
+	s.set(func() {
+		s.listing.Tools = nil
+		for _, name := range tools {
+			s.listing.Tools = append(s.listing.Tools, backend.Item{Name: name, Raw: fmt.Appendf(nil, `{ "name":%q,"inputSchema":{}}`, name)})
+		}
+	})
+}
+
+func (s *server) fail(err error) { s.set(func() { s.err = err }) }
+
+func (s *server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+var config = gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
+	Failure: gatewayconfig.Failure{HealthCheckInterval: 30 * time.Second}}
+
+func newInventory(dir string, log *zap.Logger, servers ...*server) *Inventory {
+	var sources []*Source
+	for _, s := range servers {
+		sources = append(sources, s.src)
+	}
+	return New(&config, sources, dir, log)
+}
+
+// inBubble runs f beside a running inventory.
+func inBubble(t *testing.T, dir string, log *zap.Logger, servers func() []*server, f func(t *testing.T, inv *Inventory, s []*server)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := servers()
+		inv := newInventory(dir, log, s...)
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := inv.Run(ctx); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+		defer running.Wait()
+		defer cancel()
+		synctest.Wait()
+		f(t, inv, s)
+	})
+}
+
+func toolNames(c *catalog.Catalog) string {
+	var names []string
+	for _, it := range c.Items(mcpwire.ItemTool) {
+		names = append(names, it.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+func states(inv *Inventory) string {
+	var all []string
+	for _, s := range inv.Status() {
+		all = append(all, s.Backend+" "+s.State)
+	}
+	return strings.Join(all, ", ")
+}
+
+func expect(t *testing.T, inv *Inventory, tools, state string) {
+	t.Helper()
+	if got := toolNames(inv.Catalog()); got != tools {
+		t.Errorf("tools %q, want %q", got, tools)
+	}
+	if got := states(inv); got != state {
+		t.Errorf("states %q, want %q", got, state)
+	}
+}
+
+// TestHang: a backend that does not answer holds up nothing of the others.
+func TestHang(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		a, b := newServer("a", false, "x"), newServer("b", false, "y")
+		b.takes = time.Hour
+		return []*server{a, b}
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		expect(t, inv, "a_x", "a listed, b starting")
+		if got := inv.Catalog().Backends[1].State; got != gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED {
+			t.Errorf("b is %v", got)
+		}
+		s[0].offer("x", "z")
+		time.Sleep(time.Minute)
+		expect(t, inv, "a_x a_z", "a listed, b starting")
+	})
+}
+
+// TestFailure: what fails keeps its last lists, is tried again ever more slowly, and comes back.
+func TestFailure(t *testing.T) {
+	core, logs := observer.New(zapcore.WarnLevel)
+	inBubble(t, "", zap.New(core), func() []*server {
+		b := newServer("b", true, "y")
+		b.err = errors.New("refused")
+		return []*server{newServer("a", false, "x"), b}
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		_, changed := inv.Next()
+		expect(t, inv, "a_x", "a listed, b starting")
+		if got := inv.Status()[1]; got.LastFailure != "refused" || !got.LastListed.IsZero() {
+			t.Errorf("status of b %+v", got)
+		}
+		time.Sleep(time.Second)
+		if got := s[1].count(); got < 3 || got > 6 {
+			t.Errorf("tried %d times in the first second, want about 3", got)
+		}
+		before := s[1].count()
+		time.Sleep(time.Hour)
+		if got := s[1].count() - before; got < 60 || got > 260 {
+			t.Errorf("tried %d times in an hour, want one in 15 to 45 s", got)
+		}
+		if got := logs.FilterMessage("cannot list").Len(); got != 1 {
+			t.Errorf("%d lines about one failure, want 1", got)
+		}
+		select {
+		case <-changed:
+			t.Error("published without a change")
+		default:
+		}
+
+		s[1].fail(nil)
+		s[0].fail(errors.New("gone"))
+		time.Sleep(2 * time.Minute)
+		expect(t, inv, "a_x b_y", "a failing, b listed")
+		if got := inv.Status()[0]; got.LastFailure != "gone" || got.Tools != 1 || got.LastListed.IsZero() {
+			t.Errorf("status of a %+v", got)
+		}
+		select {
+		case <-changed:
+		default:
+			t.Error("not published although b came")
+		}
+		s[0].fail(nil)
+		s[0].offer("new")
+		time.Sleep(2 * time.Minute)
+		expect(t, inv, "a_new b_y", "a listed, b listed")
+		if got := inv.Status()[0]; got.LastFailure != "" {
+			t.Errorf("a still says %q", got.LastFailure)
+		}
+	})
+}
+
+// TestInterval: a remote backend is asked again by itself, a child only when there is a reason.
+func TestInterval(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		return []*server{newServer("a", false, "x"), newServer("b", true, "y")}
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		time.Sleep(time.Hour)
+		if got := s[0].count(); got < 80 || got > 240 {
+			t.Errorf("the remote one was asked %d times in an hour, want one in 15 to 45 s", got)
+		}
+		if got := s[1].count(); got != 1 {
+			t.Errorf("the child was asked %d times, want 1", got)
+		}
+		s[1].offer("y", "z")
+		s[1].src.Changed()
+		time.Sleep(time.Second)
+		expect(t, inv, "a_x b_y b_z", "a listed, b listed")
+	})
+}
+
+// TestDebounce: many changes in a row are one listing, and none is lost, even one while a listing runs.
+func TestDebounce(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("b", true, "x")} },
+		func(t *testing.T, inv *Inventory, s []*server) {
+			for range 20 {
+				s[0].src.Changed()
+				time.Sleep(10 * time.Millisecond)
+			}
+			time.Sleep(time.Second)
+			if got := s[0].count(); got != 2 {
+				t.Errorf("listed %d times, want 2", got)
+			}
+			s[0].set(func() { s[0].takes = time.Second })
+			s[0].src.Changed()
+			time.Sleep(500 * time.Millisecond) // now it runs, and answers with what it offers at its end
+			s[0].src.Changed()
+			time.Sleep(time.Second)
+			s[0].offer("late")
+			time.Sleep(3 * time.Second)
+			if got := s[0].count(); got != 4 {
+				t.Errorf("listed %d times, want 4", got)
+			}
+			expect(t, inv, "b_late", "b listed")
+		})
+}
+
+// TestPublication: a catalog is published when something in it changed, whatever it is, and only then.
+func TestPublication(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("b", true, "x", "y")} },
+		func(t *testing.T, inv *Inventory, s []*server) {
+			published := func(change func()) bool {
+				t.Helper()
+				before, changed := inv.Next()
+				s[0].set(change)
+				s[0].src.Changed()
+				time.Sleep(time.Second)
+				select {
+				case <-changed:
+					if inv.Catalog().Digest == before.Digest {
+						t.Error("published under the same digest")
+					}
+					return true
+				default:
+					if inv.Catalog() != before {
+						t.Error("another catalog without a word")
+					}
+					return false
+				}
+			}
+			l := &s[0].listing
+			for name, tt := range map[string]struct {
+				change func()
+				want   bool
+			}{
+				"nothing":      {func() {}, false},
+				"order":        {func() { l.Tools = []backend.Item{l.Tools[1], l.Tools[0]} }, false},
+				"a definition": {func() { l.Tools[0].Raw = append(slices.Clone(l.Tools[0].Raw), ' ') }, true},
+				"instructions": {func() { l.Instructions += "more" }, true},
+				"capabilities": {func() { l.Capabilities = append(l.Capabilities, ' ') }, true},
+				"a resource":   {func() { l.Resources = append(l.Resources, backend.Item{Name: "r://1", Raw: []byte(`{}`)}) }, true},
+			} {
+				if got := published(tt.change); got != tt.want {
+					t.Errorf("%s changed: published %v, want %v", name, got, tt.want)
+				}
+			}
+		})
+}
+
+// TestParallel: not all backends are asked at one time.
+func TestParallel(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		var all []*server
+		for i := range 2*parallel + 5 {
+			s := newServer(fmt.Sprintf("b%02d", i), true, "x")
+			s.takes = time.Second
+			all = append(all, s)
+		}
+		return all
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		for _, want := range []int{parallel, 2 * parallel, 2*parallel + 5} {
+			asked := 0
+			for _, one := range s {
+				asked += one.count()
+			}
+			if asked != want {
+				t.Errorf("%d asked, want %d", asked, want)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+	})
+}
+
+// TestRestart: the last good lists survive on disk, byte for byte, and are in force before any backend answers.
+func TestRestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lists")
+	var want *catalog.Catalog
+	both := func() []*server { return []*server{newServer("a", false, "x"), newServer("b", true, "y")} }
+	inBubble(t, dir, zap.NewNop(), both, func(t *testing.T, inv *Inventory, s []*server) {
+		s[0].set(func() {
+			l := &s[0].listing
+			l.Capabilities, l.Instructions = []byte(`{ "tools":{} }`), "é"
+			l.Prompts = []backend.Item{{Name: "p", Raw: []byte("{\"name\":\"p\",\n \"x\":1e400,\"y\":\"\\u00e9\"}")}}
+			l.Resources = []backend.Item{{Name: "r", Raw: []byte(`{"uri":"r"}`)}}
+			l.Templates = []backend.Item{{Name: "t", Raw: []byte(`{"uriTemplate":"t"}`)}}
+		})
+		s[0].src.Changed()
+		time.Sleep(time.Second)
+		want = inv.Catalog()
+	})
+
+	inv := newInventory(dir, zap.NewNop(), both()...)
+	expect(t, inv, "a_x b_y", "a failing, b failing")
+	if diff := cmp.Diff(want, inv.Catalog(), cmp.AllowUnexported(catalog.Catalog{}), cmpopts.IgnoreUnexported(gatewayv1.BackendCatalog{}, gatewayv1.Item{})); diff != "" {
+		t.Errorf("(-before +after the restart):\n%s", diff)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "a.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a.json: %v, %v, want mode 0600", info, err)
+	}
+
+	// What is not readable, or another backend's, is as if it was not there.
+	good, err := os.ReadFile(filepath.Join(dir, "a.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"cut": string(good[:len(good)/2]), "empty": "", "another's": strings.Replace(string(good), `"a"`, `"b"`, 1)} {
+		if err := os.WriteFile(filepath.Join(dir, "a.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		core, logs := observer.New(zapcore.WarnLevel)
+		inv := newInventory(dir, zap.New(core), both()...)
+		expect(t, inv, "b_y", "a starting, b failing")
+		if logs.Len() != 1 {
+			t.Errorf("%s: %d warnings, want 1", name, logs.Len())
+		}
+	}
+}
+
+// sink is the sending side of a Watch.
+type sink struct {
+	grpc.ServerStreamingServer[gatewayv1.CatalogUpdate]
+	ctx  context.Context
+	sent []string
+	err  error
+}
+
+func (s *sink) Context() context.Context { return s.ctx }
+
+func (s *sink) Send(u *gatewayv1.CatalogUpdate) error {
+	switch u := u.Update.(type) {
+	case *gatewayv1.CatalogUpdate_Backend:
+		s.sent = append(s.sent, fmt.Sprintf("%s with %d tools", u.Backend.Name, len(u.Backend.Tools)))
+	case *gatewayv1.CatalogUpdate_Complete:
+		s.sent = append(s.sent, "complete "+u.Complete)
+	case *gatewayv1.CatalogUpdate_Heartbeat:
+		s.sent = append(s.sent, "heartbeat")
+	}
+	return s.err
+}
+
+func TestWatch(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("a", true, "x"), newServer("b", true, "y")} },
+		func(t *testing.T, inv *Inventory, s []*server) {
+			done := make(chan struct{})
+			out := &sink{ctx: t.Context()}
+			ended := make(chan error, 1)
+			go func() { ended <- (&Server{Inventory: inv, Done: done}).Watch(nil, out) }()
+			take := func(want ...string) {
+				t.Helper()
+				synctest.Wait()
+				if diff := cmp.Diff(want, out.sent); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				out.sent = nil
+			}
+			take("a with 1 tools", "b with 1 tools", "complete "+inv.Catalog().Digest)
+			time.Sleep(2*heartbeat + time.Millisecond)
+			take("heartbeat", "heartbeat")
+
+			s[1].offer("y", "z")
+			s[1].src.Changed()
+			time.Sleep(debounce + time.Millisecond)
+			take("b with 2 tools", "complete "+inv.Catalog().Digest)
+
+			// What changes only for clients is a new digest and nothing else.
+			s[1].set(func() { s[1].listing.Instructions = "new" })
+			s[1].src.Changed()
+			time.Sleep(debounce + time.Millisecond)
+			take("complete " + inv.Catalog().Digest)
+
+			close(done)
+			if err := <-ended; err != nil {
+				t.Errorf("Watch: %v", err)
+			}
+
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { ended <- (&Server{Inventory: inv}).Watch(nil, &sink{ctx: ctx}) }()
+			synctest.Wait()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("Watch of a client that left: %v", err)
+			}
+			broken := &sink{ctx: t.Context(), err: errors.New("broken")}
+			if err := (&Server{Inventory: inv}).Watch(nil, broken); err == nil || len(broken.sent) != 1 {
+				t.Errorf("a stream that cannot be written: %v after %q", err, broken.sent)
+			}
+		})
+}
