@@ -45,19 +45,37 @@ func (w *world) send(t *testing.T, r request) answer {
 var plain = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 func (w *world) try(r request) (answer, error) {
-	method := r.method
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	req, err := w.http(ctx, r)
+	if err != nil {
+		return answer{}, err
+	}
+	client := r.client
+	if client == nil {
+		client = plain
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(body)}, err
+}
+
+// http makes the HTTP request. What r.header says replaces what is usual.
+func (w *world) http(ctx context.Context, r request) (*http.Request, error) {
+	method, url := r.method, r.url
 	if method == "" {
 		method = "POST"
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	url := r.url
 	if url == "" {
 		url = w.URL
 	}
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(r.body))
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	req.Header.Set("Accept", "application/json, text/event-stream")
 	if r.body != "" {
@@ -75,17 +93,7 @@ func (w *world) try(r request) (answer, error) {
 	if r.session != "" {
 		req.Header.Set("Mcp-Session-Id", r.session)
 	}
-	client := r.client
-	if client == nil {
-		client = plain
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(body)}, err
+	return req, nil
 }
 
 // reply is the JSON-RPC response in an answer.

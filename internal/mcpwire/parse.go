@@ -151,8 +151,8 @@ func (m *Message) readEnvelope(dec *jsontext.Decoder) error {
 			hasMethod = true
 			return readString(dec, &m.Method, "method")
 		case "params":
-			if dec.PeekKind() != '{' {
-				return refuse("params must be an object")
+			if err := want(dec, '{', "params must be an object"); err != nil {
+				return err
 			}
 			return m.readParams(dec)
 		case "result":
@@ -191,8 +191,8 @@ func (m *Message) readParams(dec *jsontext.Decoder) error {
 	return readObject(dec, m.Body, &m.Params, knownParams, "params", func(name string) error {
 		switch name {
 		case "_meta":
-			if dec.PeekKind() != '{' {
-				return refuse("params._meta must be an object")
+			if err := want(dec, '{', "params._meta must be an object"); err != nil {
+				return err
 			}
 			return readObject(dec, m.Body, &m.Meta, knownMeta, "params._meta", func(string) error {
 				return skip(dec, MaxDepth)
@@ -360,14 +360,28 @@ func readValue(dec *jsontext.Decoder) (jsontext.Value, span, error) {
 }
 
 func readString(dec *jsontext.Decoder, to *string, member string) error {
-	if dec.PeekKind() != '"' {
-		return refuse("%s must be a string", member)
+	if err := want(dec, '"', member+" must be a string"); err != nil {
+		return err
 	}
 	tok, err := dec.ReadToken()
 	if err == nil {
 		*to = tok.String()
 	}
 	return err
+}
+
+// want refuses a next value of another kind; text that is no JSON at all gives the decoder's error.
+func want(dec *jsontext.Decoder, kind jsontext.Kind, text string) error {
+	switch dec.PeekKind() {
+	case kind:
+		return nil
+	case jsontext.KindInvalid:
+		if _, err := dec.ReadToken(); err != nil {
+			return err
+		}
+		return io.ErrUnexpectedEOF
+	}
+	return refuse("%s", text)
 }
 
 // skip reads over one value, refusing one that is nested deeper than depth.

@@ -57,7 +57,7 @@ func (x *exchange) initialize() {
 	if !mcpwire.LegacyVersion(version) {
 		version = mcpwire.Version20251125
 	}
-	id, err := x.g.sessions.open(x.d.Principal, version, relayed(p.Capabilities), p.ClientInfo)
+	id, err := x.g.sessions.open(x.d.Principal, version, picked(p.Capabilities, "roots", "sampling", "elicitation"), picked(p.ClientInfo, "name", "title", "version"))
 	if err != nil {
 		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, err.Error(), nil)
 		return
@@ -76,14 +76,15 @@ func (x *exchange) initialize() {
 // isObject: an absent one is none, which is not worth a refusal.
 func isObject(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == '{' }
 
-// relayed keeps of a client's capabilities what is passed on to backends; nil stands for none.
-func relayed(capabilities json.RawMessage) json.RawMessage {
+// picked keeps the named members of an object: of a client's capabilities what is passed on to backends, of its
+// clientInfo what names it (an icon would not fit into a session id). Nil where there is none.
+func picked(object json.RawMessage, names ...string) json.RawMessage {
 	var all map[string]json.RawMessage
-	if json.Unmarshal(capabilities, &all) != nil {
+	if json.Unmarshal(object, &all) != nil {
 		return nil
 	}
 	kept := map[string]json.RawMessage{}
-	for _, name := range []string{"roots", "sampling", "elicitation"} {
+	for _, name := range names {
 		if v, ok := all[name]; ok {
 			kept[name] = v
 		}

@@ -155,7 +155,7 @@ func (f *follower) deliverable(kind mcpwire.ItemKind, name string) (allowed, ok 
 	resp, err := f.ask(kind, name)
 	switch status.Code(err) {
 	case codes.OK:
-		return name == "-" || len(resp.Indexes) == 1, true
+		return kind == mcpwire.ItemTool || len(resp.Indexes) == 1, true // a tool stands for no item, see subject
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return false, false
 	}

@@ -234,6 +234,28 @@ func TestInterval(t *testing.T) {
 	})
 }
 
+// TestReady: each backend gets a chance to be listed first, but no more than some seconds.
+func TestReady(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		bad, slow, hung := newServer("bad", false, "x"), newServer("slow", false, "x"), newServer("hung", false, "x")
+		bad.err, slow.takes, hung.takes = errors.New("refused"), time.Second, time.Hour
+		return []*server{newServer("a", false, "x"), bad, slow, hung}
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		if err := inv.Ready(); err == nil || err.Error() != "not listed yet: slow, hung" {
+			t.Errorf("at once: %v", err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if err := inv.Ready(); err == nil || err.Error() != "not listed yet: hung" {
+			t.Errorf("after a second: %v", err)
+		}
+		time.Sleep(patience)
+		if err := inv.Ready(); err != nil {
+			t.Errorf("in the end: %v", err)
+		}
+	})
+}
+
 // TestDebounce: many changes in a row are one listing, and none is lost, even one while a listing runs.
 func TestDebounce(t *testing.T) {
 	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("b", true, "x")} },
@@ -375,14 +397,27 @@ func TestRestart(t *testing.T) {
 // sink is the sending side of a Watch.
 type sink struct {
 	grpc.ServerStreamingServer[gatewayv1.CatalogUpdate]
-	ctx  context.Context
+	ctx context.Context
+	err error
+
+	mu   sync.Mutex
 	sent []string
-	err  error
+}
+
+// take returns what was sent since the last time.
+func (s *sink) take() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sent := s.sent
+	s.sent = nil
+	return sent
 }
 
 func (s *sink) Context() context.Context { return s.ctx }
 
 func (s *sink) Send(u *gatewayv1.CatalogUpdate) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch u := u.Update.(type) {
 	case *gatewayv1.CatalogUpdate_Backend:
 		s.sent = append(s.sent, fmt.Sprintf("%s with %d tools", u.Backend.Name, len(u.Backend.Tools)))
@@ -404,10 +439,9 @@ func TestWatch(t *testing.T) {
 			take := func(want ...string) {
 				t.Helper()
 				synctest.Wait()
-				if diff := cmp.Diff(want, out.sent); diff != "" {
+				if diff := cmp.Diff(want, out.take()); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
-				out.sent = nil
 			}
 			take("a with 1 tools", "b with 1 tools", "complete "+inv.Catalog().Digest)
 			time.Sleep(2*heartbeat + time.Millisecond)
@@ -437,8 +471,8 @@ func TestWatch(t *testing.T) {
 				t.Errorf("Watch of a client that left: %v", err)
 			}
 			broken := &sink{ctx: t.Context(), err: errors.New("broken")}
-			if err := (&Server{Inventory: inv}).Watch(nil, broken); err == nil || len(broken.sent) != 1 {
-				t.Errorf("a stream that cannot be written: %v after %q", err, broken.sent)
+			if err := (&Server{Inventory: inv}).Watch(nil, broken); err == nil || len(broken.take()) != 1 {
+				t.Errorf("a stream that cannot be written: %v, want an error after one message", err)
 			}
 		})
 }

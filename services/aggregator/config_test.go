@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"io"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/services/aggregator/internal/inventory"
+)
+
+func parse(args ...string) (*config, error) {
+	c := new(config)
+	fs := flag.NewFlagSet("aggregator", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	c.flags(fs)
+	return c, fs.Parse(args)
+}
+
+func TestFlags(t *testing.T) {
+	c, err := parse("-config", "a.yaml", "-config", "dir", "-run", "ghcr.io/x/y:1=npx -y 'a b' --opt=1", "-run", "z=z")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.validate(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"a.yaml", "dir"}, c.source.Paths); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(commands{"ghcr.io/x/y:1": {"npx", "-y", "a b", "--opt=1"}, "z": {"z"}}, c.commands); diff != "" {
+		t.Error(diff)
+	}
+	if c.source.Parts != gatewayconfig.PartAggregator {
+		t.Errorf("parts %v, want the aggregator's alone: no secret of another service is read", c.source.Parts)
+	}
+	for _, bad := range []string{"image", "=command", "image=", "image='open"} {
+		if _, err := parse("-run", bad); err == nil {
+			t.Errorf("-run %q is accepted", bad)
+		}
+	}
+	c, err = parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.validate(); err == nil || !strings.Contains(err.Error(), "-config") {
+		t.Errorf("%v, want -config named", err)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	c, err := parse("-run", "image:1=server --flag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		b     gatewayconfig.Backend
+		want  []string
+		wrong string // in the error
+	}{
+		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportStdio}, []string{"server", "--flag"}, ""},
+		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:2", Transport: gatewayconfig.TransportStdio}, nil, "-run 'image:2=COMMAND"},
+		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportHTTP}, nil, "MCPServerEntry"},
+		{gatewayconfig.Backend{Name: "a", Kind: "MCPServerEntry", Transport: gatewayconfig.TransportHTTP}, nil, ""},
+	} {
+		got, err := c.command(tt.b)
+		if diff := cmp.Diff(tt.want, got); diff != "" || (err != nil) != (tt.wrong != "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
+			t.Errorf("%v: %q, %v, want %q and an error with %q", tt.b, got, err, tt.want, tt.wrong)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix"}
+	inv := inventory.New(cfg, []*inventory.Source{inventory.NewSource("a", true)}, "", zap.NewNop())
+	w := httptest.NewRecorder()
+	status(inv)(w, httptest.NewRequest("GET", "/status", nil))
+	var got struct{ Backends []map[string]any }
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" {
+		t.Errorf("%s, %v", w.Body, err)
+	}
+}

@@ -1,0 +1,551 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"vmcp/internal/decision"
+	"vmcp/internal/mcptest"
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+)
+
+const notAllowed = `{"jsonrpc":"2.0","error":{"code":-32603,"message":"not allowed"}}`
+
+// TestSealed: what does not come the one way, or is not exactly what authz saw, reaches no backend.
+func TestSealed(t *testing.T) {
+	probe := mcptest.NewHTTP(t, mcptest.Options{})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": probe})
+	id := w.open(t, "ann", "{}")
+	call := func() ask { return legacy(id, "1", "tools/call", toolCall("a_echo")) }
+	sealed := func(a ask) string { return w.request(t, t.Context(), a).Header.Get(decision.Header) }
+	changed := func(f func(*gatewayv1.Decision)) ask { a := call(); a.change = f; return a }
+	with := func(a ask, seals ...string) ask { a.seals = seals; return a }
+	good := sealed(call())
+	other := &world{Gateway: w.Gateway, inv: w.inv, sealKeys: newKeys(t), URL: w.URL}
+
+	tests := map[string]struct {
+		a      ask
+		status int
+	}{
+		"no seal":                    {with(call(), []string{}...), 403},
+		"an empty seal":              {with(call(), ""), 403},
+		"two seals":                  {with(call(), good, good), 403},
+		"two seals, one empty":       {with(call(), good, ""), 403},
+		"two in one":                 {with(call(), good+","+good), 403},
+		"sealed with other keys":     {with(call(), other.request(t, t.Context(), call()).Header.Get(decision.Header)), 403},
+		"cut":                        {with(call(), good[:len(good)-1]), 403},
+		"of another tool":            {with(legacy(id, "1", "tools/call", toolCall("a_huge")), good), 403},
+		"of other arguments":         {with(legacy(id, "1", "tools/call", `"name":"a_echo","arguments":{"text":"ho"}`), good), 403},
+		"of another id":              {with(legacy(id, "2", "tools/call", toolCall("a_echo")), good), 403},
+		"of another session":         {with(legacy(w.open(t, "ann", "{}"), "1", "tools/call", toolCall("a_echo")), good), 403},
+		"of a session, without one":  {with(legacy("", "1", "tools/call", toolCall("a_echo")), good), 403},
+		"of a POST, on a GET":        {with(ask{verb: "GET", session: id}, good), 403},
+		"of a list, on a call":       {with(call(), sealed(legacy(id, "1", "tools/list", ""))), 403},
+		"of a body that parses":      {with(ask{session: id, body: `{"jsonrpc":"2.0","method":"tools/call","id":1,"params":{"name":"a_echo","name":"a_huge"}}`}, good), 403},
+		"of no body at all":          {with(ask{session: id}, good), 403},
+		"another virtual server":     {changed(func(d *gatewayv1.Decision) { d.VirtualServer = "other" }), 403},
+		"another HTTP method":        {changed(func(d *gatewayv1.Decision) { d.HttpMethod = "GET" }), 403},
+		"another era":                {changed(func(d *gatewayv1.Decision) { d.Era = uint32(mcpwire.EraModern) }), 403},
+		"another kind":               {changed(func(d *gatewayv1.Decision) { d.Kind = uint32(mcpwire.KindNotification) }), 403},
+		"another method":             {changed(func(d *gatewayv1.Decision) { d.RpcMethod = "tools/list" }), 403},
+		"another name":               {changed(func(d *gatewayv1.Decision) { d.Name = "a_huge" }), 403},
+		"no name":                    {changed(func(d *gatewayv1.Decision) { d.Name = "" }), 403},
+		"no target":                  {changed(func(d *gatewayv1.Decision) { d.Target = nil }), 403},
+		"another body":               {changed(func(d *gatewayv1.Decision) { d.BodySha256[0] ^= 1 }), 403},
+		"no body hash":               {changed(func(d *gatewayv1.Decision) { d.BodySha256 = nil }), 403},
+		"another session in it":      {changed(func(d *gatewayv1.Decision) { d.SessionId = "x" }), 403},
+		"the zero decision":          {changed(func(d *gatewayv1.Decision) { *d = gatewayv1.Decision{IssuedAtMs: d.IssuedAtMs} }), 403},
+		"too old":                    {changed(func(d *gatewayv1.Decision) { d.IssuedAtMs -= 31_000 }), 503},
+		"from the future":            {changed(func(d *gatewayv1.Decision) { d.IssuedAtMs += 6_000 }), 503},
+		"a backend that is not ours": {changed(func(d *gatewayv1.Decision) { d.Target.Backend = "gone" }), 503},
+
+		"29 s old":                  {changed(func(d *gatewayv1.Decision) { d.IssuedAtMs -= 29_000 }), 200},
+		"other policies":            {changed(func(d *gatewayv1.Decision) { d.PolicyRevision = "rev-9" }), 200},
+		"another catalog":           {changed(func(d *gatewayv1.Decision) { d.CatalogDigest = "x" }), 200},
+		"another view":              {changed(func(d *gatewayv1.Decision) { d.View = "x" }), 200},
+		"the right one":             {call(), 200},
+		"a target on what has none": {ask{session: id, body: `{"jsonrpc":"2.0","id":1,"method":"ping"}`, change: func(d *gatewayv1.Decision) { d.Target = &gatewayv1.Target{Backend: "a"} }}, 403},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			probe.Reset()
+			got := w.send(t, tt.a)
+			if got.status != tt.status {
+				t.Errorf("%d %s, want %d", got.status, got.body, tt.status)
+			}
+			if tt.status == 403 && got.body != notAllowed {
+				t.Errorf("says %s, want %s", got.body, notAllowed)
+			}
+			if tt.status != 200 && len(probe.Requests()) > 0 {
+				t.Errorf("the backend saw %d requests", len(probe.Requests()))
+			}
+		})
+	}
+}
+
+// endless is a body of unknown length.
+type endless struct{ left int }
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(b), e.left)
+	e.left -= n
+	return n, nil
+}
+
+func TestBodyLimit(t *testing.T) {
+	w := newWorld(t, nil)
+	seal := w.request(t, t.Context(), legacy("", "1", "ping", "")).Header.Get(decision.Header)
+	for size, chunked := range map[int]bool{MaxBody + 1: true, MaxBody + 2: false} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", w.URL, &endless{size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !chunked {
+			r.ContentLength = int64(size)
+		}
+		r.Header.Set(decision.Header, seal)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			continue // refused while it was still sending
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 400 {
+			t.Errorf("a body of %d bytes, chunked %v: %d, want 400", size, chunked, resp.StatusCode)
+		}
+	}
+}
+
+// TestTarget: a call goes where the seal says, whoever owns its name.
+func TestTarget(t *testing.T) {
+	a, b := mcptest.NewHTTP(t, mcptest.Options{}), mcptest.NewHTTP(t, mcptest.Options{Tools: 2})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": a, "b": b})
+	id := w.open(t, "ann", "{}")
+	for _, tt := range []struct {
+		ask    ask
+		target *gatewayv1.Target
+		method string
+	}{
+		{legacy(id, "1", "tools/call", toolCall("a_echo")), &gatewayv1.Target{Backend: "b", Name: "tool_0001"}, "tools/call"},
+		{modern("1", "tools/call", toolCall("a_echo")), &gatewayv1.Target{Backend: "b", Name: "tool_0001"}, "tools/call"},
+		{legacy(id, "1", "tools/call", toolCall("not_in_the_catalog")), &gatewayv1.Target{Backend: "b", Name: "tool_0001"}, "tools/call"},
+		{legacy(id, "1", "prompts/get", `"name":"a_greet","arguments":{"who":"you"}`), &gatewayv1.Target{Backend: "b", Name: "greet"}, "prompts/get"},
+		{legacy(id, "1", "resources/read", `"uri":"test://hello"`), &gatewayv1.Target{Backend: "b", Name: "test://hello"}, "resources/read"},
+		{modern("1", "resources/read", `"uri":"test://items/7"`), &gatewayv1.Target{Backend: "b", Name: "test://items/7"}, "resources/read"},
+	} {
+		a.Reset()
+		b.Reset()
+		tt.ask.target = tt.target
+		got := w.send(t, tt.ask)
+		if got.status != 200 || !strings.Contains(got.body, `"result"`) {
+			t.Errorf("%s: %d %s", tt.ask.body, got.status, got.body)
+		}
+		if a.Count(tt.method, "") != 0 || b.Count(tt.method, tt.target.Name) != 1 {
+			t.Errorf("%s: a saw %d, b saw %d calls of %s, want 0 and 1", tt.ask.body, a.Count(tt.method, ""), b.Count(tt.method, tt.target.Name), tt.target.Name)
+		}
+	}
+}
+
+// TestBytes: a result is the backend's, byte for byte.
+func TestBytes(t *testing.T) {
+	const result = `{ "content":[ {"type":"text","text":"\u00e9\/é"} ],"structuredContent":{"n":12345678901234567890,"e":1e400,"b":1.0}, "x":null }`
+	raw := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
+		"tools/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}}`),
+		"tools/call": mcptest.JSON(`{"jsonrpc":"2.0", "result" : ` + result + ` ,"id":ID}`),
+	})
+	w := newWorld(t, map[string]*mcptest.HTTP{"r": raw})
+	id := w.open(t, "ann", "{}")
+	got := w.send(t, legacy(id, `"an\u0020id"`, "tools/call", `"name":"r_t","arguments":{"n":12345678901234567890, "s":"\u0041"}`))
+	if want := `{"jsonrpc":"2.0", "result" : ` + result + ` ,"id":"an\u0020id"}`; got.body != want {
+		t.Errorf("got  %s\nwant %s", got.body, want)
+	}
+	for _, r := range raw.Requests() {
+		if r.Method == "tools/call" && !strings.Contains(string(r.Body), `"params":{"name":"t","arguments":{"n":12345678901234567890, "s":"\u0041"}}`) {
+			t.Errorf("the backend got %s", r.Body)
+		}
+		for _, name := range []string{decision.Header, decision.PrincipalHeader, "Authorization"} {
+			if v := r.Header.Values(name); v != nil {
+				t.Errorf("%s: the backend got %s %q", r.Method, name, v)
+			}
+		}
+	}
+}
+
+// TestPassHeaders: only what the configuration names goes on to the backend.
+func TestPassHeaders(t *testing.T) {
+	probe := mcptest.NewHTTP(t, mcptest.Options{})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": probe}, func(c *Config) { c.Aggregator.PassHeaders = []string{"X-Team"} })
+	a := modern("1", "tools/call", toolCall("a_echo"))
+	a.header["X-Team"], a.header["X-Other"] = []string{"blue", "red"}, []string{"x"}
+	if got := w.send(t, a); got.status != 200 {
+		t.Fatal(got)
+	}
+	for _, r := range probe.Requests() {
+		if r.Method == "tools/call" && (!cmp.Equal(r.Header.Values("X-Team"), []string{"blue", "red"}) || r.Header.Get("X-Other") != "") {
+			t.Errorf("the backend got X-Team %q, X-Other %q", r.Header.Values("X-Team"), r.Header.Get("X-Other"))
+		}
+	}
+}
+
+// TestParamHeaders: a modern call whose Mcp-Param-* headers and arguments differ is refused before it goes out (HV-5).
+func TestParamHeaders(t *testing.T) {
+	raw := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{
+		"tools/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"complete","tools":[{"name":"t","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}]}}`),
+		"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"complete","content":[]}}`),
+	})
+	w := newWorld(t, map[string]*mcptest.HTTP{"r": raw})
+	for value, want := range map[string]int{"eu": 200, "us": 400, "": 400} {
+		a := modern("1", "tools/call", `"name":"r_t","arguments":{"region":"eu"}`)
+		if value != "" {
+			a.header["Mcp-Param-Region"] = []string{value}
+		}
+		raw.Reset()
+		got := w.send(t, a)
+		if got.status != want || strings.Contains(got.body, "-32020") != (want == 400) || raw.Count("tools/call", "") != 1-want/400 {
+			t.Errorf("header %q: %d %s, the backend saw %d calls", value, got.status, got.body, raw.Count("tools/call", ""))
+		}
+	}
+}
+
+// TestErrors: what goes wrong behind the gateway is a constant text to clients.
+func TestErrors(t *testing.T) {
+	probe := mcptest.NewHTTP(t, mcptest.Options{})
+	w := newWorld(t, map[string]*mcptest.HTTP{"secret-name": probe})
+	id := w.open(t, "ann", "{}")
+	for _, tt := range []struct {
+		name  string
+		fault mcptest.Fault
+		text  string
+	}{
+		{"500", mcptest.Fault{Status: 500}, "the server behind this gateway is not available"},
+		{"401", mcptest.Fault{Status: 401}, "the server behind this gateway does not accept the gateway's credentials"},
+		{"429", mcptest.Fault{Status: 429}, "the server behind this gateway is busy, try again later"},
+		{"reset", mcptest.Fault{Reset: true}, "the server behind this gateway is not available"},
+	} {
+		tt.fault.Method = "tools/call"
+		probe.SetFault(tt.fault)
+		for _, a := range []ask{legacy(id, "1", "tools/call", toolCall("secret-name_echo")), modern("1", "tools/call", toolCall("secret-name_echo"))} {
+			got := w.send(t, a)
+			if want := `{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"` + tt.text + `"}}`; got.status != 200 || got.body != want {
+				t.Errorf("%s: %d %s, want 200 %s", tt.name, got.status, got.body, want)
+			}
+		}
+	}
+	probe.Close()
+	got := w.send(t, modern("1", "tools/call", toolCall("secret-name_echo")))
+	if !strings.Contains(got.body, `"message":"the server behind this gateway is not available"`) {
+		t.Errorf("closed: %s", got.body)
+	}
+}
+
+// TestProgress: a lone response is JSON; with anything before it the answer is an event stream.
+func TestProgress(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	id := w.open(t, "ann", "{}")
+	if got := w.send(t, legacy(id, "1", "tools/call", toolCall("a_echo"))); got.header.Get("Content-Type") != "application/json" {
+		t.Errorf("a lone response is %s", got.header.Get("Content-Type"))
+	}
+	s := w.stream(t, legacy(id, `"p"`, "tools/call", `"name":"a_progress","arguments":{"count":2},"_meta":{"progressToken":"tok"}`))
+	for i := range 2 {
+		var m struct {
+			Method string
+			Params struct {
+				ProgressToken string
+				Progress      int
+			}
+		}
+		if got := s.next(t); json.Unmarshal([]byte(got), &m) != nil || m.Method != "notifications/progress" || m.Params.ProgressToken != "tok" || m.Params.Progress != i+1 {
+			t.Errorf("event %d: %s", i, got)
+		}
+	}
+	if got := s.next(t); !strings.Contains(got, `"id":"p"`) || !strings.Contains(got, "done") {
+		t.Errorf("the result: %s", got)
+	}
+	if got := s.next(t); got != "end" {
+		t.Errorf("after the result: %s", got)
+	}
+	for name, want := range map[string]string{"Cache-Control": "no-cache", "X-Accel-Buffering": "no"} {
+		if got := s.resp.Header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestDisconnect: a legacy client that goes away cancels nothing, a modern one its call.
+func TestDisconnect(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		ask    func(id string) ask
+		cancel bool
+	}{
+		{"legacy", func(id string) ask { return legacy(id, "1", "tools/call", toolCall("a_wait")) }, false},
+		{"modern", func(string) ask { return modern("1", "tools/call", toolCall("a_wait")) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newWatched(t, mcptest.Options{})
+			w := newWorld(t, map[string]*mcptest.HTTP{"a": a.HTTP})
+			id := w.open(t, "ann", "{}")
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			gone := make(chan error, 1)
+			go func() {
+				_, err := http.DefaultClient.Do(w.request(t, ctx, tt.ask(id)))
+				gone <- err
+			}()
+			wait(t, a.arrived, is("tools/call"))
+			leave()
+			if err := <-gone; err == nil {
+				t.Fatal("answered, although the tool waits")
+			}
+			wait(t, w.left, func(struct{}) bool { return true }) // the gateway knows
+			if !tt.cancel {
+				// Another call comes and goes; the first is still running.
+				if got := w.send(t, legacy(id, "2", "tools/call", toolCall("a_echo"))); got.status != 200 {
+					t.Fatal(got)
+				}
+				wait(t, a.ended, func(e ended) bool {
+					if e.cancelled {
+						t.Errorf("%s was cancelled", e.method)
+					}
+					return e.method == "tools/call"
+				})
+				a.Release()
+			}
+			if got := wait(t, a.ended, func(e ended) bool { return e.method == "tools/call" }); got.cancelled != tt.cancel {
+				t.Errorf("cancelled %v, want %v", got.cancelled, tt.cancel)
+			}
+			if got := a.Count("notifications/cancelled", ""); got != 0 {
+				t.Errorf("%d notifications/cancelled, want none: a modern backend sees the stream close", got)
+			}
+		})
+	}
+}
+
+// TestCancelled: the notification of a legacy client cancels the call at its backend, and no other.
+func TestCancelled(t *testing.T) {
+	a := newWatched(t, mcptest.Options{Era: mcptest.Legacy})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": a.HTTP})
+	id, other := w.open(t, "ann", "{}"), w.open(t, "ann", "{}")
+	done := make(chan answer, 1)
+	go func() { done <- w.send(t, legacy(id, "77", "tools/call", toolCall("a_wait"))) }()
+	wait(t, a.arrived, is("tools/call"))
+	cancel := func(session, request string) {
+		t.Helper()
+		got := w.send(t, ask{session: session, body: `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + request + `,"reason":"bored"}}`})
+		if got.status != 202 || got.body != "" {
+			t.Errorf("%d %s, want 202", got.status, got.body)
+		}
+	}
+	cancel(id, `"77"`) // another type is another id
+	cancel(other, "77")
+	cancel(id, "78")
+	if got := a.Count("notifications/cancelled", ""); got != 0 {
+		t.Errorf("%d cancellations of calls that do not run", got)
+	}
+	cancel(id, "77")
+	if got := <-done; !strings.Contains(got.body, `"id":77,"error":{"code":-32603`) {
+		t.Errorf("the call: %s", got.body)
+	}
+	if got := a.Count("notifications/cancelled", ""); got != 1 {
+		t.Errorf("the backend was told %d times, want 1", got)
+	}
+}
+
+// TestElicit: a backend's question goes out on the stream of the call that it belongs to, and the answer comes back.
+func TestElicit(t *testing.T) {
+	a := newWatched(t, mcptest.Options{Era: mcptest.Legacy})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": a.HTTP})
+	id := w.open(t, "ann", `{"elicitation":{},"experimental":{"x":{}}}`)
+	s := w.stream(t, legacy(id, "5", "tools/call", toolCall("a_elicit")))
+	var q struct {
+		ID     json.RawMessage
+		Method string
+		Params struct{ Message string }
+	}
+	if got := s.next(t); json.Unmarshal([]byte(got), &q) != nil || q.Method != "elicitation/create" || q.Params.Message != "Really?" || string(q.ID) != `"vmcp-1"` {
+		t.Fatalf("the question: %s", got)
+	}
+	reply := func(caller, session, id string) int {
+		t.Helper()
+		return w.send(t, ask{caller: caller, session: session, body: `{"jsonrpc":"2.0","id":` + id + `,"result":{"action":"accept","content":{"confirm":true}}}`}).status
+	}
+	// Not asked, or not of whom it was asked: dropped, and the question stands.
+	if got := reply("ann", id, `"vmcp-2"`); got != 202 {
+		t.Errorf("an answer to no question: %d, want 202", got)
+	}
+	if got := reply("ann", w.open(t, "ann", "{}"), `"vmcp-1"`); got != 202 {
+		t.Errorf("an answer from another session: %d, want 202", got)
+	}
+	if got := reply("bob", id, `"vmcp-1"`); got != 404 {
+		t.Errorf("an answer from another principal: %d, want 404", got)
+	}
+	if got := reply("ann", id, string(q.ID)); got != 202 {
+		t.Errorf("the answer: %d, want 202", got)
+	}
+	if got := s.next(t); !strings.Contains(got, "answer: accept") || !strings.Contains(got, `"id":5`) {
+		t.Errorf("the result: %s", got)
+	}
+	// Once is enough.
+	posted := a.Count("", "")
+	if got := reply("ann", id, string(q.ID)); got != 202 || a.Count("", "") != posted {
+		t.Errorf("a second answer: %d, and the backend got %d posts, want %d", got, a.Count("", ""), posted)
+	}
+}
+
+// TestElicitGone: with nobody there to ask, the backend learns that at once.
+func TestElicitGone(t *testing.T) {
+	ask, answered := make(chan struct{}), make(chan string, 1)
+	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(strings.NewReader(string(body)))
+			switch text := string(body); {
+			case strings.Contains(text, `"tools/call"`):
+				rw.Header().Set("Content-Type", "text/event-stream")
+				io.WriteString(rw, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\"}}\n\n")
+				http.NewResponseController(rw).Flush()
+				<-ask
+				io.WriteString(rw, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q\",\"method\":\"elicitation/create\",\"params\":{}}\n\n")
+				http.NewResponseController(rw).Flush()
+				<-r.Context().Done()
+			case strings.Contains(text, `"id":"q"`):
+				answered <- text
+				rw.WriteHeader(http.StatusAccepted)
+			default:
+				next.ServeHTTP(rw, r)
+			}
+		})
+	}})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
+	id := w.open(t, "ann", `{"elicitation":{}}`)
+	s := w.stream(t, legacy(id, "1", "tools/call", toolCall("a_echo")))
+	if got := s.next(t); !strings.Contains(got, "notifications/message") {
+		t.Fatalf("%s", got)
+	}
+	s.cancel()
+	wait(t, w.left, func(struct{}) bool { return true })
+	close(ask)
+	if got := wait(t, answered, func(string) bool { return true }); !strings.Contains(got, "-32601") {
+		t.Errorf("the backend was answered %s, want -32601", got)
+	}
+	h.Close() // ends the call
+}
+
+// TestDeleteDuringCall: DELETE ends the session, not the call that runs in it.
+func TestDeleteDuringCall(t *testing.T) {
+	a := newWatched(t, mcptest.Options{})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": a.HTTP})
+	id := w.open(t, "ann", "{}")
+	done := make(chan answer, 1)
+	go func() { done <- w.send(t, legacy(id, "1", "tools/call", toolCall("a_wait"))) }()
+	wait(t, a.arrived, is("tools/call"))
+	if got := w.send(t, ask{verb: "DELETE", session: id}); got.status != 204 {
+		t.Errorf("DELETE: %d", got.status)
+	}
+	a.Release()
+	if got := <-done; !strings.Contains(got.body, "released") {
+		t.Errorf("the call: %d %s", got.status, got.body)
+	}
+}
+
+// discard is a ResponseWriter for benchmarks.
+type discard struct {
+	header http.Header
+	status int
+	bytes  int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(b []byte) (int, error) { d.bytes += len(b); return len(b), nil }
+
+// serve runs one request through ServeHTTP.
+func (w *world) serve(b *testing.B, r *http.Request, body []byte) {
+	out := &discard{header: http.Header{}}
+	again := r.Clone(b.Context())
+	again.Body = io.NopCloser(strings.NewReader(string(body)))
+	w.ServeHTTP(out, again)
+	if out.status != 200 || out.bytes < 40 {
+		b.Fatal(out)
+	}
+}
+
+// fresh is a request whose seal does not become stale while the benchmark runs.
+func (w *world) fresh(b *testing.B, a ask) (*http.Request, []byte) {
+	b.Helper()
+	a.change = func(d *gatewayv1.Decision) { d.IssuedAtMs += 4000 }
+	r := w.request(b, b.Context(), a)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r, body
+}
+
+// BenchmarkCall is one call through the gateway to a backend that does nothing, over real HTTP behind it.
+func BenchmarkCall(b *testing.B) {
+	for name, era := range map[string]mcptest.Era{"legacy": mcptest.Legacy, "modern": mcptest.Modern} {
+		b.Run(name, func(b *testing.B) {
+			trivial := mcptest.NewHTTP(b, mcptest.Options{Era: era, JSON: true, Wrap: func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					body, _ := io.ReadAll(r.Body)
+					if m, err := mcpwire.ParseReply(body); err == nil && m.Method == "tools/call" {
+						rw.Header().Set("Content-Type", "application/json")
+						rw.Write(mcpwire.AppendResult(nil, m.ID, []byte(`{"resultType":"complete","content":[{"type":"text","text":"hi"}]}`)))
+						return
+					}
+					r.Body = io.NopCloser(strings.NewReader(string(body)))
+					next.ServeHTTP(rw, r)
+				})
+			}})
+			w := newWorld(b, map[string]*mcptest.HTTP{"r": trivial})
+			a := modern("1", "tools/call", toolCall("r_echo"))
+			if era == mcptest.Legacy {
+				a = legacy(w.open(b, "ann", "{}"), "1", "tools/call", toolCall("r_echo"))
+			}
+			n := 0
+			r, body := w.fresh(b, a)
+			last := time.Now()
+			b.ReportAllocs()
+			for b.Loop() {
+				if time.Since(last) > 20*time.Second {
+					r, body = w.fresh(b, a)
+					last = time.Now()
+				}
+				w.serve(b, r, body)
+				if n++; n%1000 == 0 { // what was recorded
+					trivial.Reset()
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkListPage1000 is a list of 1,000 tools whose view is in the cache.
+func BenchmarkListPage1000(b *testing.B) {
+	w := newWorld(b, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(b, mcptest.Options{Tools: 1000 - 5})})
+	for name, a := range map[string]ask{"modern": modern("1", "tools/list", ""), "legacy": legacy(w.open(b, "ann", "{}"), "1", "tools/list", "")} {
+		b.Run(name, func(b *testing.B) {
+			r, body := w.fresh(b, a)
+			last := time.Now()
+			b.ReportAllocs()
+			for b.Loop() {
+				if time.Since(last) > 20*time.Second {
+					r, body = w.fresh(b, a)
+					last = time.Now()
+				}
+				w.serve(b, r, body)
+			}
+		})
+	}
+}

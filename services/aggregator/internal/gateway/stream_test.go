@@ -1,0 +1,335 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"vmcp/internal/mcptest"
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/backend"
+)
+
+// get opens a legacy session's stream.
+func (w *world) get(t *testing.T, id string, change func(*gatewayv1.Decision)) *events {
+	t.Helper()
+	s := w.stream(t, ask{verb: "GET", session: id, change: change})
+	if got := s.next(t); got != ":" {
+		t.Fatalf("the stream begins with %s, want a comment", got)
+	}
+	return s
+}
+
+func listen(id, notifications string) ask {
+	return modern(id, "subscriptions/listen", `"notifications":{`+notifications+`}`)
+}
+
+const allLists = `"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true`
+
+// offer makes a backend list what a listing says from now on, and waits until the catalog has it.
+func (w *world) offer(t *testing.T, name string, l *backend.Listing) {
+	t.Helper()
+	_, changed := w.inv.Next()
+	w.override.Store(name, l)
+	w.sources[name].Changed()
+	wait(t, changed, func(struct{}) bool { return true })
+}
+
+func listing(tools, prompts, resources, templates []string) *backend.Listing {
+	items := func(names []string, raw func(string) string) (all []backend.Item) {
+		for _, n := range names {
+			all = append(all, backend.Item{Name: n, Raw: []byte(raw(n))})
+		}
+		return all
+	}
+	return &backend.Listing{
+		Tools:     items(tools, func(n string) string { return `{"name":"` + n + `","inputSchema":{}}` }),
+		Prompts:   items(prompts, func(n string) string { return `{"name":"` + n + `"}` }),
+		Resources: items(resources, func(n string) string { return `{"uri":"` + n + `"}` }),
+		Templates: items(templates, func(n string) string { return `{"uriTemplate":"` + n + `"}` }),
+	}
+}
+
+// TestKeepAlive: a quiet stream shows life, and each time authz is asked whether it may go on.
+func TestKeepAlive(t *testing.T) {
+	setFor(t, &keepAlive, 5*time.Millisecond)
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	streams := map[string]*events{"GET": w.get(t, w.open(t, "ann", "{}"), nil), "listen": w.stream(t, listen("1", allLists))}
+	if got := streams["listen"].next(t); !strings.Contains(got, "acknowledged") {
+		t.Errorf("listen begins with %s", got)
+	}
+	// alive reads comments until authz was asked for both streams, some more times.
+	alive := func(what string) {
+		t.Helper()
+		for before := w.judged(); w.judged() < before+8; {
+			for name, s := range streams {
+				if got := s.next(t); got != ":" {
+					t.Fatalf("%s, %s: %s, want a comment", what, name, got)
+				}
+			}
+		}
+	}
+	alive("permitted")
+	// An authz that is away ends nothing.
+	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		return nil, status.Error(codes.Unavailable, "away")
+	})
+	alive("without authz")
+	// One that refuses does.
+	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		return nil, status.Error(codes.Unauthenticated, "revoked")
+	})
+	if got := streams["GET"].message(t); got != "end" {
+		t.Errorf("GET after a refusal: %s, want its end", got)
+	}
+	if got := streams["listen"].message(t); !strings.Contains(got, `"result"`) {
+		t.Errorf("listen after a refusal: %s, want its result", got)
+	}
+}
+
+// TestExpiry: streams end with the token.
+func TestExpiry(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	soon := func(d *gatewayv1.Decision) { d.ExpiresAt = time.Now().Unix() + 1 }
+	get := w.get(t, w.open(t, "ann", "{}"), soon)
+	a := listen("1", allLists)
+	a.change = soon
+	sub := w.stream(t, a)
+	sub.next(t)
+	if got := get.next(t); got != "end" {
+		t.Errorf("GET: %s, want its end", got)
+	}
+	if got, want := sub.next(t), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":1}}}`; got != want {
+		t.Errorf("listen: %s, want %s", got, want)
+	}
+	if got := sub.next(t); got != "end" {
+		t.Errorf("listen after its result: %s", got)
+	}
+	// A token without end: anonymous.
+	forever := w.get(t, w.open(t, "ann", "{}"), func(d *gatewayv1.Decision) { d.ExpiresAt = 0 })
+	w.Stop()
+	w.Stop()
+	if got := forever.next(t); got != "end" {
+		t.Errorf("after Stop: %s, want the end", got)
+	}
+}
+
+// TestReplaced: of two streams of a session the newer one stays.
+func TestReplaced(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	id := w.open(t, "ann", "{}")
+	first, other := w.get(t, id, nil), w.get(t, w.open(t, "ann", "{}"), nil)
+	second := w.get(t, id, nil)
+	if got := first.next(t); got != "end" {
+		t.Errorf("the older stream: %s, want its end", got)
+	}
+	w.offer(t, "a", listing([]string{"new"}, []string{"greet"}, []string{"test://hello"}, []string{"test://items/{id}"}))
+	for name, s := range map[string]*events{"the newer": second, "another session's": other} {
+		if got := s.next(t); !strings.Contains(got, "tools/list_changed") {
+			t.Errorf("%s stream: %s, want list_changed", name, got)
+		}
+	}
+}
+
+// TestListChanged: told of the lists that changed, and of no other; of none twice.
+func TestListChanged(t *testing.T) {
+	setFor(t, &keepAlive, 5*time.Millisecond)
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	// As authz does: the view changes with the catalog, the revision with the policies.
+	var revision atomic.Pointer[string]
+	one, two := "rev-1", "rev-2"
+	revision.Store(&one)
+	w.judgeBy(func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		return &gatewayv1.PermittedResponse{PolicyRevision: *revision.Load(), View: r.CatalogDigest + *revision.Load()}, nil
+	})
+	base := func() *backend.Listing {
+		return listing([]string{"t"}, []string{"p"}, []string{"r://1"}, []string{"r://{x}"})
+	}
+	w.offer(t, "a", base())
+	get, sub := w.get(t, w.open(t, "ann", "{}"), nil), w.stream(t, listen(`"s"`, allLists))
+	some := w.stream(t, listen("2", `"promptsListChanged":true,"toolsListChanged":false`))
+	sub.next(t)
+	some.next(t)
+
+	// Whatever came too much comes out at the next check, at the latest at the end.
+	check := func(what string, s *events, meta string, want ...string) {
+		t.Helper()
+		for _, kind := range want {
+			note := `{"jsonrpc":"2.0","method":"notifications/` + kind + `/list_changed"`
+			if meta != "" {
+				note += `,"params":{"_meta":{"io.modelcontextprotocol/subscriptionId":` + meta + `}}`
+			}
+			if got := s.message(t); got != note+"}" {
+				t.Fatalf("%s:\ngot  %s\nwant %s}", what, got, note)
+			}
+		}
+	}
+	all := []string{"tools", "prompts", "resources"}
+	l := base()
+	for _, tt := range []struct {
+		what   string
+		change func()
+		want   []string
+	}{
+		{"a tool", func() { l.Tools = listing([]string{"t", "u"}, nil, nil, nil).Tools }, []string{"tools"}},
+		{"a tool's definition", func() { l.Tools[0].Raw = []byte(`{"name":"t","inputSchema":{},"title":"T"}`) }, []string{"tools"}},
+		{"a prompt", func() { l.Prompts = nil }, []string{"prompts"}},
+		{"a template", func() { l.Templates = nil }, []string{"resources"}},
+		{"instructions", func() { l.Instructions = "new" }, nil},
+		{"a resource and a tool", func() { l.Resources = nil; l.Tools = nil }, []string{"tools", "resources"}},
+		{"policies", nil, all},
+		{"all prompts again", func() { *l = *base(); l.Instructions, l.Tools, l.Resources, l.Templates = "new", nil, nil, nil }, []string{"prompts"}},
+	} {
+		if tt.change == nil {
+			revision.Store(&two)
+		} else {
+			next := *l
+			l = &next
+			l.Tools = slices.Clone(l.Tools)
+			tt.change()
+			w.offer(t, "a", l)
+		}
+		check("GET, "+tt.what, get, "", tt.want...)
+		check("listen, "+tt.what, sub, `"s"`, tt.want...)
+		if slices.Contains(tt.want, "prompts") {
+			check("listen to prompts, "+tt.what, some, "2", "prompts")
+		}
+	}
+	w.Stop()
+	if got := get.message(t); got != "end" {
+		t.Errorf("GET: %s, want nothing more", got)
+	}
+	for _, s := range []*events{sub, some} {
+		if got := s.message(t); !strings.Contains(got, `"result"`) {
+			t.Errorf("listen: %s, want nothing more", got)
+		}
+	}
+}
+
+// TestListen: the acknowledgement comes first and says what is honoured, under the request's own id.
+func TestListen(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	for _, tt := range []struct{ id, asked, honoured string }{
+		{"7", allLists, allLists},
+		{`"7"`, `"toolsListChanged":true`, `"toolsListChanged":true`},
+		{"-1", ``, ``},
+		{`"\u00e9"`, `"resourcesListChanged":true,"toolsListChanged":false,"resourceSubscriptions":["test://hello"],"x":1`, `"resourcesListChanged":true`},
+		{"7", `"promptsListChanged":"true"`, ``},
+	} {
+		s := w.stream(t, listen(tt.id, tt.asked))
+		want := `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{` + tt.honoured + `},"_meta":{"io.modelcontextprotocol/subscriptionId":` + tt.id + `}}}`
+		if got := s.next(t); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		s.cancel()
+	}
+	for _, params := range []string{``, `"notifications":true`, `"notifications":{"toolsListChanged":true,"toolsListChanged":true}`} {
+		a := modern("1", "subscriptions/listen", params)
+		if strings.Count(params, "true") == 2 {
+			continue // refused by the parser already
+		}
+		if got := w.send(t, a); got.status != 400 || !strings.Contains(got.body, "-32602") {
+			t.Errorf("%s: %d %s, want 400 -32602", params, got.status, got.body)
+		}
+	}
+}
+
+// TestUnsolicited: what a backend sends by itself goes to the open stream of the session that it is for, as far as the
+// caller may have it; a question with no stream open is refused.
+func TestUnsolicited(t *testing.T) {
+	send, posted := make(chan string), make(chan string, 10)
+	listening := make(chan struct{}, 10)
+	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(strings.NewReader(string(body)))
+			switch text := string(body); {
+			case r.Method == "GET":
+				rw.Header().Set("Content-Type", "text/event-stream")
+				http.NewResponseController(rw).Flush()
+				listening <- struct{}{}
+				for {
+					select {
+					case m := <-send:
+						io.WriteString(rw, "data: "+m+"\n\n")
+						http.NewResponseController(rw).Flush()
+					case <-r.Context().Done():
+						return
+					}
+				}
+			case strings.Contains(text, `"resources/subscribe"`):
+				rw.Header().Set("Content-Type", "application/json")
+				id, _, _ := strings.Cut(text[strings.Index(text, `"id":`)+5:], ",")
+				io.WriteString(rw, `{"jsonrpc":"2.0","id":`+id+`,"result":{}}`)
+			case strings.Contains(text, `"id":"q`):
+				posted <- text
+				rw.WriteHeader(http.StatusAccepted)
+			default:
+				next.ServeHTTP(rw, r)
+			}
+		})
+	}})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
+	id := w.open(t, "ann", `{"sampling":{}}`)
+	if got := w.send(t, legacy(id, "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
+		t.Fatal(got)
+	}
+	wait(t, listening, func(struct{}) bool { return true })
+
+	// No stream: refused at once.
+	send <- `{"jsonrpc":"2.0","id":"q1","method":"sampling/createMessage","params":{}}`
+	if got := wait(t, posted, func(string) bool { return true }); !strings.Contains(got, "-32601") {
+		t.Errorf("a question with no stream open was answered %s", got)
+	}
+
+	s := w.get(t, id, nil)
+	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`
+	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	send <- `{"jsonrpc":"2.0","id":"q2","method":"sampling/createMessage","params":{"x":1.0}}`
+	if got, want := s.next(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"sampling/createMessage","params":{"x":1.0}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := w.send(t, ask{session: id, body: `{"jsonrpc":"2.0","id":"vmcp-1","result":{"role":"assistant"}}`}); got.status != 202 {
+		t.Errorf("the answer: %d", got.status)
+	}
+	if got, want := wait(t, posted, func(string) bool { return true }), `{"jsonrpc":"2.0","id":"q2","result":{"role":"assistant"}}`; got != want {
+		t.Errorf("the backend got %s, want %s", got, want)
+	}
+
+	// Each delivery about an item is judged.
+	w.judgeBy(func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		resp := &gatewayv1.PermittedResponse{PolicyRevision: "rev-1", View: "view-1"}
+		if len(r.Names) == 1 && r.Names[0] == "test://mine" && mcpwire.ItemKind(r.Kind) == mcpwire.ItemResource {
+			resp.Indexes = []uint32{0}
+		}
+		return resp, nil
+	})
+	for _, uri := range []string{"test://secret", "-", "", "test://mine"} {
+		send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `"}}`
+	}
+	if got := s.next(t); !strings.Contains(got, "test://mine") {
+		t.Errorf("delivered %s, want only what the caller may read", got)
+	}
+	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		return nil, status.Error(codes.Unavailable, "away")
+	})
+	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://mine"}}`
+	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
+	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		return nil, status.Error(codes.Unauthenticated, "revoked")
+	})
+	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
+	if got := s.next(t); got != "end" {
+		t.Errorf("after a refusal: %s, want the end and nothing that authz did not answer for", got)
+	}
+}

@@ -1,0 +1,415 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"vmcp/internal/decision"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+	"vmcp/internal/mcptest"
+	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/inventory"
+)
+
+// permissions is authz as a function.
+type permissions func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error)
+
+func (p permissions) Permitted(ctx context.Context, r *gatewayv1.PermittedRequest, _ ...grpc.CallOption) (*gatewayv1.PermittedResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return p(r)
+}
+
+// world is a gateway behind a real HTTP server, in front of real backends.
+type world struct {
+	*Gateway
+	URL               string
+	inv               *inventory.Inventory
+	sources           map[string]*inventory.Source
+	sealKeys, session *keyring.Ring
+	override          sync.Map      // backend → *backend.Listing instead of what it offers
+	left              chan struct{} // one for each request whose client went away before it was served
+
+	mu        sync.Mutex
+	permitted permissions
+	asked     []*gatewayv1.PermittedRequest
+}
+
+func newKeys(t testing.TB) *keyring.Ring {
+	t.Helper()
+	dir := t.TempDir()
+	if err := keyring.Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := keyring.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// newWorld fronts backends by name. It returns when all of them are listed.
+func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*Config)) *world {
+	t.Helper()
+	w := &world{sealKeys: newKeys(t), session: newKeys(t), sources: map[string]*inventory.Source{}, left: make(chan struct{}, 100)}
+	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
+		Failure: gatewayconfig.Failure{HealthCheckInterval: time.Hour}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	to := map[string]*backend.Backend{}
+	var sources []*inventory.Source
+	for name, h := range backends {
+		src := inventory.NewSource(name, false)
+		b := backend.New(backend.Config{Timeout: 20 * time.Second, ServerInfo: ServerInfo(), OnListChanged: src.Changed,
+			Backend: gatewayconfig.Backend{Name: name, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
+		src.List = func(ctx context.Context) (*backend.Listing, error) {
+			if l, ok := w.override.Load(name); ok {
+				return l.(*backend.Listing), nil
+			}
+			return b.List(ctx)
+		}
+		to[name], w.sources[name], sources = b, src, append(sources, src)
+		running.Go(func() { b.Run(ctx) })
+	}
+	w.inv = inventory.New(cfg, sources, "", zap.NewNop())
+	running.Go(func() { w.inv.Run(ctx) })
+	c := Config{VirtualServer: "team", Aggregator: cfg, SealKeys: w.sealKeys, SessionKeys: w.session,
+		Permissions: permissions(w.judge), Inventory: w.inv, Backends: to, Log: zap.NewNop()}
+	for _, f := range change {
+		f(&c)
+	}
+	w.Gateway = New(c)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		stop := context.AfterFunc(r.Context(), func() { w.left <- struct{}{} })
+		defer stop()
+		w.Gateway.ServeHTTP(rw, r)
+	}))
+	w.URL = server.URL
+	t.Cleanup(func() {
+		w.Stop()
+		for _, h := range backends {
+			h.Release()
+		}
+		server.CloseClientConnections()
+		server.Close()
+		cancel()
+		running.Wait()
+	})
+	for deadline := time.After(30 * time.Second); ; {
+		_, changed := w.inv.Next()
+		starting := false
+		for _, s := range w.inv.Status() {
+			starting = starting || s.State != "listed"
+		}
+		if !starting {
+			return w
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("not listed: %+v", w.inv.Status())
+		}
+	}
+}
+
+// judge answers as the test says, or permits everything.
+func (w *world) judge(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+	w.mu.Lock()
+	w.asked = append(w.asked, r)
+	f := w.permitted
+	w.mu.Unlock()
+	if f != nil {
+		return f(r)
+	}
+	resp := &gatewayv1.PermittedResponse{PolicyRevision: "rev-1", View: "view-1"}
+	for i := range w.inv.Catalog().Items(mcpwire.ItemKind(r.Kind)) {
+		resp.Indexes = append(resp.Indexes, uint32(i))
+	}
+	return resp, nil
+}
+
+func (w *world) judgeBy(f permissions) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.permitted = f
+}
+
+func (w *world) judged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.asked)
+}
+
+// ask is a client's request and what authz makes of it.
+type ask struct {
+	verb    string // POST where empty
+	body    string // «meta» is the envelope of a modern request
+	version string // MCP-Protocol-Version
+	session string
+	caller  string // ann where empty
+	header  http.Header
+	target  *gatewayv1.Target // where empty, what the catalog says
+	seals   []string          // instead of one that is right
+	change  func(*gatewayv1.Decision)
+}
+
+const modernMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
+
+// modern is a 2026-07-28 request.
+func modern(id, method, params string) ask {
+	name := ""
+	var p map[string]any
+	if json.Unmarshal([]byte("{"+params+"}"), &p) == nil {
+		for _, member := range []string{"name", "uri"} {
+			if s, ok := p[member].(string); ok {
+				name = s
+			}
+		}
+	}
+	h := http.Header{"Mcp-Method": {method}}
+	if name != "" {
+		h["Mcp-Name"] = []string{name}
+	}
+	if params != "" {
+		params = "," + params
+	}
+	return ask{version: mcpwire.Version20260728, header: h, body: `{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":{«meta»` + params + `}}`}
+}
+
+// legacy is a request of a session.
+func legacy(session, id, method, params string) ask {
+	return ask{session: session, body: `{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":{` + params + `}}`}
+}
+
+func toolCall(name string) string { return `"name":"` + name + `","arguments":{"text":"hi"}` }
+
+// request builds the request as it comes from Envoy: what authz allowed, with its seal.
+func (w *world) request(t testing.TB, ctx context.Context, a ask) *http.Request {
+	t.Helper()
+	if a.verb == "" {
+		a.verb = "POST"
+	}
+	if a.caller == "" {
+		a.caller = "ann"
+	}
+	body := strings.ReplaceAll(a.body, "«meta»", modernMeta)
+	r, err := http.NewRequestWithContext(ctx, a.verb, w.URL+"/mcp", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range a.header {
+		r.Header[name] = values
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if a.version != "" {
+		r.Header.Set("Mcp-Protocol-Version", a.version)
+	}
+	if a.session != "" {
+		r.Header.Set("Mcp-Session-Id", a.session)
+	}
+	if a.seals == nil {
+		a.seals = []string{w.seal(t, r, body, a)}
+	}
+	for _, s := range a.seals {
+		r.Header.Add(decision.Header, s)
+	}
+	return r
+}
+
+// seal states what authz would of this request.
+func (w *world) seal(t testing.TB, r *http.Request, body string, a ask) string {
+	t.Helper()
+	m, perr := mcpwire.Parse(mcpwire.Request{Method: r.Method, Header: r.Header.Values, Body: []byte(body)})
+	if perr != nil {
+		t.Fatalf("%s: %v", body, perr)
+	}
+	sum := sha256.Sum256([]byte(body))
+	d := &gatewayv1.Decision{IssuedAtMs: time.Now().UnixMilli(), VirtualServer: "team", HttpMethod: r.Method,
+		Era: uint32(m.Era), Kind: uint32(m.Kind), RpcMethod: m.Method, Name: m.Name, BodySha256: sum[:], SessionId: a.session,
+		TokenPayload: []byte(`{"sub":"` + a.caller + `"}`), ExpiresAt: time.Now().Unix() + 900,
+		Principal: decision.Principal("i", a.caller, "c"), PolicyRevision: "rev-1", CatalogDigest: w.inv.Catalog().Digest, View: "view-1", RequestId: "req-1"}
+	if m.Item != mcpwire.ItemNone && !m.VersionUnsupported {
+		d.Target = a.target
+		if d.Target == nil {
+			it, ok := w.inv.Catalog().Find(m.Item, m.Name)
+			if !ok {
+				t.Fatalf("no %s %q in the catalog", m.Item, m.Name)
+			}
+			d.Target = &gatewayv1.Target{Backend: it.Backend, Name: it.Original}
+		}
+	}
+	if a.change != nil {
+		a.change(d)
+	}
+	s, err := decision.Seal(w.sealKeys, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// answer is a response, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (w *world) send(t testing.TB, a ask) answer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	resp, err := http.DefaultClient.Do(w.request(t, ctx, a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// open initializes a session and returns its id.
+func (w *world) open(t testing.TB, caller, capabilities string) string {
+	t.Helper()
+	a := w.send(t, ask{caller: caller, body: `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":` +
+		capabilities + `,"clientInfo":{"name":"client","version":"7"}}}`})
+	id := a.header.Get("Mcp-Session-Id")
+	if a.status != 200 || id == "" {
+		t.Fatalf("initialize: %d %s", a.status, a.body)
+	}
+	return id
+}
+
+// events is an open event stream.
+type events struct {
+	resp   *http.Response
+	lines  *bufio.Reader
+	cancel context.CancelFunc
+}
+
+func (w *world) stream(t testing.TB, a ask) *events {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	resp, err := http.DefaultClient.Do(w.request(t, ctx, a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+		body, _ := io.ReadAll(resp.Body)
+		t.Fatalf("no stream: %d %s", resp.StatusCode, body)
+	}
+	return &events{resp, bufio.NewReader(resp.Body), cancel}
+}
+
+// next is the data of the next event, ":" for a comment, and "end" at the end of the stream.
+func (e *events) next(t testing.TB) string {
+	t.Helper()
+	var data []byte
+	for {
+		line, err := e.lines.ReadBytes('\n')
+		if err == io.EOF && len(line) == 0 {
+			return "end"
+		}
+		if err != nil {
+			t.Fatalf("reading the stream: %v", err)
+		}
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		switch {
+		case bytes.HasPrefix(line, []byte("data: ")):
+			data = append(data, line[len("data: "):]...)
+		case bytes.HasPrefix(line, []byte(":")):
+			e.lines.ReadBytes('\n')
+			return ":"
+		case len(line) == 0 && data != nil:
+			return string(data)
+		}
+	}
+}
+
+// message is the next event that is no comment.
+func (e *events) message(t testing.TB) string {
+	t.Helper()
+	for {
+		if m := e.next(t); m != ":" {
+			return m
+		}
+	}
+}
+
+// watched is a backend whose requests a test can wait for.
+type watched struct {
+	*mcptest.HTTP
+	arrived chan string // JSON-RPC method, or the HTTP method where there is none
+	ended   chan ended
+}
+
+type ended struct {
+	method    string
+	cancelled bool // the gateway went away
+}
+
+func newWatched(t testing.TB, opts mcptest.Options) *watched {
+	w := &watched{arrived: make(chan string, 1000), ended: make(chan ended, 1000)}
+	opts.Wrap = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			var m struct{ Method string }
+			json.Unmarshal(body, &m)
+			if m.Method == "" {
+				m.Method = r.Method
+			}
+			w.arrived <- m.Method
+			next.ServeHTTP(rw, r)
+			w.ended <- ended{m.Method, r.Context().Err() != nil}
+		})
+	}
+	w.HTTP = mcptest.NewHTTP(t, opts)
+	return w
+}
+
+// wait reads from a channel until what is wanted comes.
+func wait[T any](t testing.TB, c <-chan T, wanted func(T) bool) T {
+	t.Helper()
+	for deadline := time.After(20 * time.Second); ; {
+		select {
+		case v := <-c:
+			if wanted(v) {
+				return v
+			}
+		case <-deadline:
+			t.Fatal("it did not come")
+		}
+	}
+}
+
+func is[T comparable](v T) func(T) bool { return func(got T) bool { return got == v } }
+
+// setFor sets a variable for the time of the test.
+func setFor[T any](t testing.TB, to *T, v T) {
+	old := *to
+	*to = v
+	t.Cleanup(func() { *to = old })
+}
