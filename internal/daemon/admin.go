@@ -68,6 +68,37 @@ func (a *Admin) NotReady() []string {
 	return reasons
 }
 
+// ServeHealth answers /livez and /readyz on addr, a TCP address that the kubelet reaches, until ctx ends. Nothing else
+// is there, and no reason is told: that goes to the log, once for each change. An empty addr: nothing is served.
+func (a *Admin) ServeHealth(ctx context.Context, addr string, log *zap.Logger) error {
+	if addr == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listening on %s for -health: %w", addr, err)
+	}
+	var mu sync.Mutex
+	told := ""
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		reasons := strings.Join(a.NotReady(), "; ")
+		mu.Lock()
+		if reasons != told {
+			told = reasons
+			log.Info("readiness changed", zap.Bool("ready", reasons == ""), zap.String("reasons", reasons))
+		}
+		mu.Unlock()
+		if reasons != "" {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
+}
+
 // Serve serves on l until ctx ends.
 func (a *Admin) Serve(ctx context.Context, l net.Listener, log *zap.Logger) error {
 	mux := http.NewServeMux()

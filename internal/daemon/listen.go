@@ -13,11 +13,15 @@ import (
 // maxSocketPath is what fits into sockaddr_un on Linux, without the final zero byte.
 const maxSocketPath = 107
 
-// Listen opens addr: `unix:/path` or `host:port`. The socket is 0600, to be put in a directory that is 0700. A socket
-// that a dead process left behind is replaced; one that somebody serves, or a file of another kind, is an error.
+// Listen opens addr: `unix:/path`, or `host:port` on loopback. The socket is 0600, to be put in a directory that is
+// 0700. A socket that a dead process left behind is replaced; one that somebody serves, or a file of another kind, is an
+// error. What other machines reach is opened by Identity.Listen.
 func Listen(addr string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(addr, "unix:")
 	if !unix {
+		if !loopback(addr) {
+			return nil, fmt.Errorf("listening on %s: other machines reach it: %w", addr, errNoIdentity)
+		}
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			return nil, fmt.Errorf("listening on %s: %w", addr, err)
@@ -65,6 +69,13 @@ func Network(addr string) (network, address string) {
 		return "unix", path
 	}
 	return "tcp", addr
+}
+
+// loopback reports whether host:port is on this machine. Names other than localhost are not looked up.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // local reports whether only this machine reaches the listener.

@@ -14,7 +14,9 @@ import (
 
 // Addresses is all that may be replaced in deploy/envoy/envoy.yaml. Every field is required.
 //
-// An address is `IP:PORT` or `unix:/path`. A listener that nobody needs is given a socket in a private directory.
+// A listener's address is `IP:PORT` or `unix:/path`; one that nobody needs is given a socket in a private directory. A
+// service's is `unix:/path`, `IP:PORT` on loopback, or `mtls://HOST:PORT` for one elsewhere: mutual TLS with every
+// address that HOST has. authz shares Envoy's machine.
 type Addresses struct {
 	TLS        string // listener mcp_tls
 	Plain      string // listener mcp_plain
@@ -23,6 +25,8 @@ type Addresses struct {
 	Aggregator string // address of the aggregator (HTTP/1.1)
 	AuthServer string // address of the authorization server (HTTP/1.1)
 	TLSFile    string // path of the rendered tls.yaml, see RenderTLS
+	RoleFile   string // path of the rendered role.yaml, likewise
+	PeersFile  string // path of the rendered peers.yaml, see RenderPeers
 	AccessLog  string // path of the access log
 	Endpoint   string // path of the MCP endpoint, gatewayconfig.Endpoint.Path
 }
@@ -50,8 +54,14 @@ func Render(config []byte, a Addresses) ([]byte, error) {
 		doc.text(routes+"mcp/match/path", a.Endpoint),
 		doc.text(routes+"resource_metadata/match/path", "/.well-known/oauth-protected-resource"+a.Endpoint),
 	}
-	for cluster, address := range map[string]string{"authz": a.Authz, "aggregator": a.Aggregator, "authserver": a.AuthServer} {
-		errs = append(errs, doc.address("static_resources/clusters/"+cluster+"/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address", address))
+	const clusters = "static_resources/clusters/"
+	errs = append(errs, doc.address(clusters+"authz/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address", a.Authz))
+	for cluster, address := range map[string]string{"aggregator": a.Aggregator, "authserver": a.AuthServer} {
+		const context = "/transport_socket/typed_config/common_tls_context/"
+		errs = append(errs,
+			doc.service(clusters+cluster, address),
+			doc.text(clusters+cluster+context+"tls_certificate_sds_secret_configs/role/sds_config/path_config_source/path", a.RoleFile),
+			doc.text(clusters+cluster+context+"combined_validation_context/validation_context_sds_secret_config/sds_config/path_config_source/path", a.PeersFile))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -59,20 +69,33 @@ func Render(config []byte, a Addresses) ([]byte, error) {
 	return doc.bytes()
 }
 
-// RenderTLS returns config (deploy/envoy/tls.yaml) with the files of the certificate and its key. Envoy reads both
-// again when a file is renamed into the certificate's directory.
+// RenderTLS returns config (deploy/envoy/tls.yaml or role.yaml) with the files of the certificate and its key. Envoy
+// reads both again when a file is renamed into the certificate's directory.
 func RenderTLS(config []byte, certFile, keyFile string) ([]byte, error) {
 	doc, err := parse(config)
 	if err != nil {
 		return nil, fmt.Errorf("reading the Envoy TLS configuration: %w", err)
 	}
-	const cert = "resources/server/tls_certificate/"
+	const cert = "resources/0/tls_certificate/"
 	err = errors.Join(
 		doc.text(cert+"certificate_chain/filename", certFile),
 		doc.text(cert+"private_key/filename", keyFile),
 		doc.text(cert+"watched_directory/path", filepath.Dir(certFile)),
 	)
 	if err != nil {
+		return nil, err
+	}
+	return doc.bytes()
+}
+
+// RenderPeers returns config (deploy/envoy/peers.yaml) with the file of the authority.
+func RenderPeers(config []byte, caFile string) ([]byte, error) {
+	doc, err := parse(config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the Envoy TLS configuration: %w", err)
+	}
+	const ca = "resources/0/validation_context/"
+	if err := errors.Join(doc.text(ca+"trusted_ca/filename", caFile), doc.text(ca+"watched_directory/path", filepath.Dir(caFile))); err != nil {
 		return nil, err
 	}
 	return doc.bytes()
@@ -146,6 +169,38 @@ func (d document) text(path, value string) error {
 	}
 	n.SetString(value)
 	return nil
+}
+
+// service points a cluster to a service: where it is, how that is found, and whether it is on this machine, which decides
+// about TLS.
+func (d document) service(cluster, value string) error {
+	discovery, peer := "STATIC", "same_machine"
+	remote, mtls := strings.CutPrefix(value, "mtls://")
+	if mtls {
+		discovery, peer = "STRICT_DNS", "elsewhere"
+	} else if !strings.HasPrefix(value, "unix:") {
+		if host, _, _ := net.SplitHostPort(value); !net.ParseIP(host).IsLoopback() {
+			return fmt.Errorf("%s: address %q: want unix:/path, IP:PORT on loopback, or mtls://HOST:PORT", cluster, value)
+		}
+	}
+	const endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/"
+	err := errors.Join(
+		d.text(cluster+"/type", discovery),
+		d.text(cluster+endpoint+"metadata/filter_metadata/envoy.transport_socket_match/peer", peer),
+	)
+	if err != nil || !mtls {
+		return errors.Join(err, d.address(cluster+endpoint+"endpoint/address", value))
+	}
+	host, port, err := net.SplitHostPort(remote)
+	number, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || number == 0 || host == "" || strings.ContainsAny(host, "/ ?#@") {
+		return fmt.Errorf("%s: address %q: want mtls://HOST:PORT", cluster, value)
+	}
+	n, err := d.at(cluster + endpoint + "endpoint/address")
+	if err != nil {
+		return err
+	}
+	return n.Encode(map[string]any{"socket_address": map[string]any{"address": host, "port_value": number}})
 }
 
 func (d document) address(path, value string) error {

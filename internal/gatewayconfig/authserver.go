@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"vmcp/api/v1beta1"
 )
@@ -17,8 +18,34 @@ func (r *resolver) authServer() {
 		return
 	}
 	u := r.url(r.server, at+".issuer", cfg.Issuer, urlRule{origin: true, http: r.gateway.Authz.Issuer.AllowHTTP})
-	server := &AuthServer{Issuer: cfg.Issuer}
+	server := &AuthServer{Issuer: cfg.Issuer, AuthorizeOrigin: cfg.Issuer, Confidential: cfg.AllowConfidentialClientRegistration,
+		ClientScopes: cfg.BaselineClientScopes}
 	r.gateway.AuthServer = server
+	if base := cfg.AuthorizationEndpointBaseURL; base != "" {
+		r.url(r.server, at+".authorizationEndpointBaseUrl", base, urlRule{origin: true, http: r.gateway.Authz.Issuer.AllowHTTP})
+		server.AuthorizeOrigin = base
+	}
+	server.SigningKeys = r.secrets(at+".signingKeySecretRefs", cfg.SigningKeySecretRefs, 5)
+	server.HMACKeys = r.secrets(at+".hmacSecretRefs", cfg.HMACSecretRefs, 5)
+	for i, key := range server.HMACKeys {
+		if r.src.Parts&PartAuthServer != 0 && key != "" && len(key) < 32 {
+			r.server.bad(indexed(at+".hmacSecretRefs", i), "the secret has %d bytes; want 32 or more", len(key))
+		}
+	}
+	r.lifespans(at+".tokenLifespans", server)
+	switch value := metaOf(r.server.object).Annotations[registerAnnotation]; value {
+	case "", "enabled":
+		server.Registration = true
+	case "disabled":
+	default:
+		r.server.bad(join("metadata.annotations", registerAnnotation), "want enabled or disabled")
+	}
+	if len(cfg.BaselineClientScopes) > 10 {
+		r.server.bad(at+".baselineClientScopes", "%d scopes; at most 10", len(cfg.BaselineClientScopes))
+	}
+	if len(cfg.UpstreamProviders) > 1 {
+		r.note(r.server, at+".upstreamProviders", "only the first provider signs people in")
+	}
 	if len(cfg.UpstreamProviders) == 0 {
 		r.server.bad(at+".upstreamProviders", "required: at least one identity provider")
 	}
@@ -42,6 +69,44 @@ func (r *resolver) authServer() {
 			r.server.bad(at+".type", "oauth2 is not supported yet; want oidc")
 		}
 	}
+}
+
+// lifespans resolves tokenLifespans, each within the limits of the kind.
+func (r *resolver) lifespans(at string, server *AuthServer) {
+	server.AccessToken, server.RefreshToken, server.AuthCode = 15*time.Minute, 7*24*time.Hour, time.Minute
+	spans := r.spec.AuthServerConfig.TokenLifespans
+	if spans == nil {
+		return
+	}
+	for _, s := range []struct {
+		field       string
+		value       *v1beta1.Duration
+		to          *time.Duration
+		least, most time.Duration
+	}{
+		{"accessTokenLifespan", spans.AccessTokenLifespan, &server.AccessToken, time.Minute, 24 * time.Hour},
+		{"refreshTokenLifespan", spans.RefreshTokenLifespan, &server.RefreshToken, time.Hour, 720 * time.Hour},
+		{"authCodeLifespan", spans.AuthCodeLifespan, &server.AuthCode, 30 * time.Second, 10 * time.Minute},
+	} {
+		if s.value == nil {
+			continue
+		}
+		if *s.to = time.Duration(*s.value); *s.to < s.least || *s.to > s.most {
+			r.server.bad(at+"."+s.field, "want between %v and %v", s.least, s.most)
+		}
+	}
+}
+
+// secrets resolves a list of references of the authorization server.
+func (r *resolver) secrets(at string, refs []v1beta1.SecretKeyRef, most int) []string {
+	if len(refs) > most {
+		r.server.bad(at, "%d references; at most %d", len(refs), most)
+	}
+	var values []string
+	for i := range refs {
+		values = append(values, r.secret(r.server, indexed(at, i), &refs[i], PartAuthServer))
+	}
+	return values
 }
 
 // callback is where the authorization server takes answers of identity providers.

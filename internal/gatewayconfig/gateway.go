@@ -147,10 +147,22 @@ type Backend struct {
 	Shared    bool              // annotation vmcp/sessions: shared
 }
 
-// AuthServer is what services/authserver needs (authServerConfig). Its fields come with that service.
+// AuthServer is what services/authserver needs (authServerConfig).
 type AuthServer struct {
-	Issuer    string
-	Upstreams []Upstream
+	Issuer          string
+	AuthorizeOrigin string     // origin of the authorization endpoint; Issuer by default
+	Upstreams       []Upstream // the first signs people in
+
+	SigningKeys []string // PEM, the first signs; only with PartAuthServer. None: the server makes its own
+	HMACKeys    []string // at least 32 bytes, the first signs; only with PartAuthServer. None: derived from its key ring
+
+	AccessToken  time.Duration // how long an access token is good
+	RefreshToken time.Duration // how long a refresh token is good if it is not used
+	AuthCode     time.Duration
+
+	Registration bool     // clients may register themselves (RFC 7591); annotation vmcp/client-registration: disabled
+	Confidential bool     // and may get a secret
+	ClientScopes []string // baselineClientScopes: every client may ask for these
 }
 
 // Upstream is one identity provider of the authorization server.

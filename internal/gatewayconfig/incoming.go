@@ -116,6 +116,7 @@ func (r *resolver) issuer(doc *document) (allowHTTP bool) {
 // annotation prefixes are vmcp/; what is unknown there is a misspelling.
 const (
 	originsAnnotation  = "vmcp/allowed-origins"
+	registerAnnotation = "vmcp/client-registration"
 	sessionsAnnotation = "vmcp/sessions"
 )
 
@@ -129,7 +130,7 @@ func annotations(d *document, known ...string) {
 }
 
 func (r *resolver) origins() []string {
-	annotations(r.server, originsAnnotation)
+	annotations(r.server, originsAnnotation, registerAnnotation)
 	var list []string
 	text := metaOf(r.server.object).Annotations[originsAnnotation]
 	for o := range strings.SplitSeq(text, ",") {

@@ -268,19 +268,28 @@ func (s *Stack) envoyConfig(cfg *Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// Nothing here is reached by mutual TLS, but Envoy wants the certificates that the shipped file names.
+	parked := s.file("parked-tls/tls.crt")
+	role, err := envoyproc.RenderTLS(envoyconfig.Role, parked, s.file("parked-tls/tls.key"))
+	if err != nil {
+		return "", err
+	}
+	peers, err := envoyproc.RenderPeers(envoyconfig.Peers, parked)
+	if err != nil {
+		return "", err
+	}
 	text, err := envoyproc.Render(envoyconfig.Config, envoyproc.Addresses{
 		TLS: numeric(tls), Plain: numeric(plain), Admin: s.sock("envoy-admin"),
 		Authz: "unix:" + s.sock("authz"), Aggregator: "unix:" + s.sock("aggregator"), AuthServer: "unix:" + s.sock("authserver"),
-		TLSFile: s.file("envoy-tls.yaml"), AccessLog: s.file("access.jsonl"), Endpoint: s.endpoint,
+		TLSFile: s.file("envoy-tls.yaml"), RoleFile: s.file("envoy-role.yaml"), PeersFile: s.file("envoy-peers.yaml"), AccessLog: s.file("access.jsonl"), Endpoint: s.endpoint,
 	})
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(s.file("envoy-tls.yaml"), tlsText, 0o600); err != nil {
-		return "", fmt.Errorf("writing Envoy's configuration: %w", err)
-	}
-	if err := os.WriteFile(s.file("envoy.yaml"), text, 0o600); err != nil {
-		return "", fmt.Errorf("writing Envoy's configuration: %w", err)
+	for name, text := range map[string][]byte{"envoy-tls.yaml": tlsText, "envoy-role.yaml": role, "envoy-peers.yaml": peers, "envoy.yaml": text} {
+		if err := os.WriteFile(s.file(name), text, 0o600); err != nil {
+			return "", fmt.Errorf("writing Envoy's configuration: %w", err)
+		}
 	}
 	return s.file("envoy.yaml"), nil
 }

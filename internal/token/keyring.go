@@ -17,20 +17,30 @@ import (
 )
 
 const (
-	refreshTime = 5 * time.Minute
-	demandTime  = 10 * time.Second // between two fetches that unknown keys ask for
-	fetchTime   = 10 * time.Second // limit of one fetch, discovery included
-	firstRetry  = time.Second
-	lastRetry   = 30 * time.Second
+	fetchTime  = 10 * time.Second // limit of one fetch, discovery included
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
 )
+
+// schedule says when keys are fetched and how long they are trusted.
+type schedule struct {
+	refresh time.Duration // between two fetches
+	demand  time.Duration // between two fetches that unknown keys ask for
+	wait    time.Duration // how long a token with an unknown key waits for a fetch
+	trust   time.Duration // after the last good fetch; 0: until the next
+}
 
 // keyring holds the issuer's keys and decides when they are fetched. Verifications read a snapshot and never wait for
 // a fetch, except those with an unknown key.
 type keyring struct {
-	cfg    Config
-	source *source
-	kick   chan struct{} // wakes run; holds one
-	keys   atomic.Pointer[[]*key]
+	issuer    string // in logs and in the file
+	fetchKeys func(context.Context) ([]byte, error)
+	file      string // where the last good keys are kept; empty: nowhere
+	schedule  schedule
+	log       *zap.Logger
+	kick      chan struct{} // wakes run; holds one
+	keys      atomic.Pointer[[]*key]
+	good      atomic.Pointer[time.Time] // when keys was last confirmed; nil for those of the file
 
 	mu      sync.Mutex
 	fetch   chan struct{} // closed when the fetch that was asked for or runs has ended; nil: none
@@ -40,18 +50,27 @@ type keyring struct {
 	setMu sync.Mutex // one set at a time; above the file KeysFile
 }
 
-func newKeyring(cfg Config) (*keyring, error) {
-	source, err := newSource(cfg.Issuer)
-	if err != nil {
-		return nil, err
-	}
-	r := &keyring{cfg: cfg, source: source, kick: make(chan struct{}, 1)}
+// open makes the ring usable and reads the file.
+func (r *keyring) open() *keyring {
+	r.kick = make(chan struct{}, 1)
 	r.load()
-	return r, nil
+	return r
+}
+
+// trusted returns the keys, nil when there are none or none that may still be trusted.
+func (r *keyring) trusted() []*key {
+	keys := r.keys.Load()
+	if keys == nil {
+		return nil
+	}
+	if good := r.good.Load(); r.schedule.trust > 0 && (good == nil || time.Since(*good) > r.schedule.trust) {
+		return nil
+	}
+	return *keys
 }
 
 func (r *keyring) ready() error {
-	if r.keys.Load() != nil {
+	if r.trusted() != nil {
 		return nil
 	}
 	r.mu.Lock()
@@ -68,7 +87,7 @@ func (r *keyring) find(h header) (*key, error) {
 		return k, nil
 	}
 	if done := r.demand(); done != nil {
-		timer := time.NewTimer(keyWait)
+		timer := time.NewTimer(r.schedule.wait)
 		defer timer.Stop()
 		select {
 		case <-done:
@@ -78,19 +97,15 @@ func (r *keyring) find(h header) (*key, error) {
 			return k, nil
 		}
 	}
-	if r.keys.Load() == nil {
-		return nil, r.ready()
+	if err := r.ready(); err != nil {
+		return nil, err
 	}
-	return nil, errors.New("token is signed with a key that the issuer does not publish")
+	return nil, ErrUnknownKey
 }
 
 // known returns the one key with the token's kid and algorithm. A token without kid needs an issuer with one such key.
 func (r *keyring) known(h header) (found *key) {
-	keys := r.keys.Load()
-	if keys == nil {
-		return nil
-	}
-	for _, k := range *keys {
+	for _, k := range r.trusted() {
 		if !k.fits(h.alg) || h.kid != "" && k.jwk.Kid != h.kid {
 			continue
 		}
@@ -107,7 +122,7 @@ func (r *keyring) demand() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fetch == nil {
-		if !r.last.IsZero() && time.Since(r.last) < demandTime {
+		if !r.last.IsZero() && time.Since(r.last) < r.schedule.demand {
 			return nil
 		}
 		r.last = time.Now()
@@ -124,11 +139,11 @@ func (r *keyring) run(ctx context.Context) error {
 	retry := firstRetry
 	for {
 		err := r.fetchNow(ctx)
-		wait := refreshTime
+		wait := r.schedule.refresh
 		if err != nil {
 			wait, retry = retry, min(2*retry, lastRetry)
 			if ctx.Err() == nil {
-				r.cfg.Log.Warn("fetching the issuer's keys", zap.String("issuer", r.cfg.Issuer.URL), zap.Duration("retry", wait), zap.Error(err))
+				r.log.Warn("fetching the issuer's keys", zap.String("issuer", r.issuer), zap.Duration("retry", wait), zap.Error(err))
 			}
 		} else {
 			retry = firstRetry
@@ -158,7 +173,7 @@ func (r *keyring) fetchNow(ctx context.Context) error {
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	jwks, err := r.source.fetchKeys(ctx)
+	jwks, err := r.fetchKeys(ctx)
 	if err == nil {
 		err = r.set(jwks)
 	}
@@ -193,15 +208,17 @@ func (r *keyring) set(jwks []byte) error {
 			changed = true
 		}
 	}
+	now := time.Now()
+	r.good.Store(&now)
 	r.keys.Store(&next)
 	for _, k := range old { // after the store: nobody finds them any more
 		k.gone.Store(true)
 		changed = true
 	}
 	if changed {
-		r.cfg.Log.Info("issuer's keys changed", zap.String("issuer", r.cfg.Issuer.URL), zap.Int("keys", len(next)), zap.Int("removed", len(old)))
+		r.log.Info("issuer's keys changed", zap.String("issuer", r.issuer), zap.Int("keys", len(next)), zap.Int("removed", len(old)))
 		if err := r.save(next); err != nil {
-			r.cfg.Log.Warn("keeping the issuer's keys for a restart", zap.Error(err))
+			r.log.Warn("keeping the issuer's keys for a restart", zap.Error(err))
 		}
 	}
 	return nil
@@ -214,10 +231,10 @@ type kept struct {
 }
 
 func (r *keyring) load() {
-	if r.cfg.KeysFile == "" {
+	if r.file == "" {
 		return
 	}
-	raw, err := os.ReadFile(r.cfg.KeysFile)
+	raw, err := os.ReadFile(r.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -225,7 +242,7 @@ func (r *keyring) load() {
 	if err == nil {
 		err = json.Unmarshal(raw, &k)
 	}
-	if err == nil && k.Issuer != r.cfg.Issuer.URL {
+	if err == nil && k.Issuer != r.issuer {
 		return // of a configuration before this one
 	}
 	var keys []*key
@@ -233,17 +250,17 @@ func (r *keyring) load() {
 		keys, err = parseKeys(raw)
 	}
 	if err != nil {
-		r.cfg.Log.Warn("reading the kept keys of the issuer", zap.String("file", r.cfg.KeysFile), zap.Error(err))
+		r.log.Warn("reading the kept keys of the issuer", zap.String("file", r.file), zap.Error(err))
 		return
 	}
 	r.keys.Store(&keys)
 }
 
 func (r *keyring) save(keys []*key) error {
-	if r.cfg.KeysFile == "" {
+	if r.file == "" {
 		return nil
 	}
-	k := kept{Issuer: r.cfg.Issuer.URL}
+	k := kept{Issuer: r.issuer}
 	for _, key := range keys {
 		raw, err := json.Marshal(key.jwk)
 		if err != nil {
@@ -255,7 +272,7 @@ func (r *keyring) save(keys []*key) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(r.cfg.KeysFile), ".keys-*") // 0600
+	tmp, err := os.CreateTemp(filepath.Dir(r.file), ".keys-*") // 0600
 	if err != nil {
 		return err
 	}
@@ -264,5 +281,5 @@ func (r *keyring) save(keys []*key) error {
 	if err := errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), r.cfg.KeysFile)
+	return os.Rename(tmp.Name(), r.file)
 }

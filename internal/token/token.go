@@ -26,13 +26,18 @@ const (
 	maxPayload = 4 << 10  // bytes of JSON; what fits into a sealed decision
 	skew       = 60 * time.Second
 	cacheTime  = 5 * time.Minute // longest life of a remembered verification
-	// keyWait is how long a token with an unknown key waits for a fetch. Envoy gives a check 1 s.
-	keyWait = 700 * time.Millisecond
 )
+
+// fetching is for Verify: keys are fetched often, and a token with an unknown one waits less than the second that Envoy
+// gives a check.
+var fetching = schedule{refresh: 5 * time.Minute, demand: 10 * time.Second, wait: 700 * time.Millisecond}
 
 // ErrNotReady says that no token can be verified now: our fault, not the client's (503). Every other error of Verify
 // that does not come from the build function means a bad token (401).
 var ErrNotReady = errors.New("the issuer's keys are not known yet")
+
+// ErrUnknownKey says that a token names a key that the issuer does not publish, or did not when it was last asked.
+var ErrUnknownKey = errors.New("token is signed with a key that the issuer does not publish")
 
 // Config says whose tokens are accepted.
 type Config struct {
@@ -69,11 +74,12 @@ func New[V any](cfg Config, build func(Claims) (V, error)) (*Verifier[V], error)
 	if cfg.Issuer.URL == "" || cfg.Audience == "" {
 		return nil, errors.New("token verifier: issuer and audience are required")
 	}
-	keys, err := newKeyring(cfg)
+	source, err := newSource(cfg.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier[V]{cfg: cfg, build: build, keys: keys}, nil
+	ring := keyring{issuer: cfg.Issuer.URL, fetchKeys: source.fetchKeys, file: cfg.KeysFile, schedule: fetching, log: cfg.Log}
+	return &Verifier[V]{cfg: cfg, build: build, keys: ring.open()}, nil
 }
 
 // Run fetches the issuer's keys, now, every five minutes, and when a token names an unknown key, at most once per ten

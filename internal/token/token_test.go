@@ -546,11 +546,11 @@ func TestTLS(t *testing.T) {
 	}
 	defer i.Close()
 	cfg := issuerConfig(i)
-	if _, err := newVerifier(t, cfg).keys.source.fetchKeys(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, err := newVerifier(t, cfg).keys.fetchKeys(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("unknown authority: got %v", err)
 	}
 	cfg.Issuer.CABundle = i.CABundle
-	if _, err := newVerifier(t, cfg).keys.source.fetchKeys(t.Context()); err != nil {
+	if _, err := newVerifier(t, cfg).keys.fetchKeys(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
