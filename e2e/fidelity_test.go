@@ -11,11 +11,10 @@ import (
 )
 
 // What a backend may send that a careless proxy would rewrite: members nobody knows yet, in an order of their own, blanks,
-// numbers that no float holds, escapes. (1e400 in inputSchema, together with an escape anywhere, drops the tool of a
-// modern backend today: backend.headerParams reads the schema into float64.)
+// numbers that no float holds, escapes.
 const (
 	goldenTool = `{ "x-first":{"z":1,"a":2} , "name" : "odd", "description":"caf\u00e9 \ud83d\ude00 \/ é",` +
-		`"inputSchema":{"type":"object","properties":{"n":{"type":"integer","maximum":9007199254740993,"default":1e40,"x":-0,"y":1.10}},"$defs":{"b":1,"a":[]}},` +
+		`"inputSchema":{"type":"object","properties":{"n":{"type":"integer","maximum":9007199254740993,"default":1e400,"x":-0,"y":1.10}},"$defs":{"b":1,"a":[]}},` +
 		`"outputSchema":{"type":"object","future":[{"k":null}]},"annotations":{"title":"Odd","vendor":[1.0,100E-2,1e400]},` +
 		`"icons":[{"src":"data:,","theme":"dark"}],"execution":{"taskSupport":"forbidden"},"_meta":{"vendor.example/k":12345678901234567890},"zzz":null}`
 	goldenPrompt   = `{"title":"P","future":{"b":1,"a":9007199254740993},"arguments":[{"name":"x","weird":1.0}],"name":"oddly"}`

@@ -135,6 +135,7 @@ func TestSeals(t *testing.T) {
 			}
 			if got := asked(h); len(got) > 0 {
 				t.Errorf("the backend was asked for %q", got)
+				h.Reset()
 			}
 		})
 	}

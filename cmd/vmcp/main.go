@@ -23,6 +23,7 @@ type command struct {
 var commands = []command{
 	{"up", "run the gateway of your files on this machine", up},
 	{"validate", "check configuration files and print what they amount to", validate},
+	{"keys", "print new keys and certificates as Kubernetes Secrets", keys},
 }
 
 var (

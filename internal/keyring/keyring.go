@@ -1,9 +1,10 @@
 // Package keyring is a ring of secret keys shared by processes: a directory with one file a key. The file name is the
-// key id, the newest file signs, all verify, and changes are noticed while running. It owns the files and the two uses
+// key id, the newest settled file signs, all verify, and changes are noticed while running. It owns the files and the two uses
 // of a key, a MAC and an AEAD; what is sealed with them is its callers'.
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -31,7 +32,7 @@ type Ring struct {
 }
 
 type keys struct {
-	list []*Key // newest first
+	list []*Key // the one that signs first
 	byID map[string]*Key
 }
 
@@ -42,11 +43,18 @@ type Key struct {
 	aeads  sync.Map // purpose → cipher.AEAD
 }
 
-// Newest is the key that signs.
+// settle is how old a key has to be before it signs: by then every process that shares the directory has read it, also
+// where a kubelet copies it to each pod in its own time. It verifies at once.
+const settle = 2 * time.Minute
+
+// Newest is the key that signs: of those that have settled the newest; where none has, the oldest of all.
 func (r *Ring) Newest() *Key { return r.keys.Load().list[0] }
 
 // ByID returns the key with this id, nil where there is none.
 func (r *Ring) ByID(id string) *Key { return r.keys.Load().byID[id] }
+
+// All lists the keys, the one that signs first.
+func (r *Ring) All() []*Key { return slices.Clone(r.keys.Load().list) }
 
 // MAC is the HMAC-SHA256 over domain, key id and payload. domain separates uses and holds no NUL.
 func (k *Key) MAC(domain string, payload []byte) []byte {
@@ -116,7 +124,7 @@ func (r *Ring) reload() error {
 		return fmt.Errorf("reading keys: %w", err)
 	}
 	next := &keys{byID: map[string]*Key{}}
-	var times []time.Time
+	times := map[*Key]time.Time{}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") || e.IsDir() { // Kubernetes keeps ..data beside the keys
 			continue
@@ -143,20 +151,26 @@ func (r *Ring) reload() error {
 			return fmt.Errorf("reading keys: %s: want one line of base64 with at least 32 bytes", path)
 		}
 		one := &Key{ID: e.Name(), secret: secret}
-		at := len(next.list)
-		for i, t := range times { // newest first; of two with one time the greater name
-			if info.ModTime().After(t) || info.ModTime().Equal(t) && one.ID > next.list[i].ID {
-				at = i
-				break
-			}
-		}
-		next.list = slices.Insert(next.list, at, one)
-		times = slices.Insert(times, at, info.ModTime())
+		times[one] = info.ModTime()
+		next.list = append(next.list, one)
 		next.byID[one.ID] = one
 	}
 	if len(next.list) == 0 {
 		return fmt.Errorf("reading keys: %s holds no key", r.dir)
 	}
+	settled := func(k *Key) bool { return time.Since(times[k]) >= settle }
+	slices.SortFunc(next.list, func(a, b *Key) int { // of two with one time the greater id is the newer
+		newer := cmp.Or(times[b].Compare(times[a]), strings.Compare(b.ID, a.ID))
+		switch {
+		case settled(a) && settled(b):
+			return newer
+		case settled(a):
+			return -1
+		case settled(b):
+			return 1
+		}
+		return -newer
+	})
 	r.keys.Store(next)
 	return nil
 }

@@ -29,7 +29,15 @@ func TestRotation(t *testing.T) {
 	}
 	old := ring.Newest().MAC("test", []byte("x"))
 
-	write("b", 0)
+	// A new key verifies at once and signs when every process has had time to read it.
+	write("b", settle-time.Second)
+	if err := ring.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ring.Newest().ID; got != "a" || ring.ByID("b") == nil {
+		t.Errorf("a fresh key: %s signs, want a; b known: %v", got, ring.ByID("b") != nil)
+	}
+	write("b", settle+time.Second)
 	if err := ring.reload(); err != nil {
 		t.Fatal(err)
 	}

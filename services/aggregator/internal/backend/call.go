@@ -174,5 +174,8 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 	if err != nil {
 		return err
 	}
+	if c.client == mcpwire.EraModern && r.ErrorCode() == mcpwire.CodeMissingCapability {
+		status = http.StatusBadRequest // HM-3; a legacy backend says it with 200
+	}
 	return c.deliver(Message{Kind: mcpwire.KindResponse, ID: c.req.Message.ID, Raw: raw, Status: status})
 }

@@ -97,6 +97,9 @@ func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 	}
 	size := 0
 	for _, kind := range listKinds {
+		if announcesChanges(h.capabilities.Raw(kind.capability)) {
+			b.lister.startListening(l) // a legacy backend's standalone stream; once
+		}
 		if h.capabilities.Raw(kind.capability) == nil { // AG-23
 			continue
 		}
@@ -106,24 +109,31 @@ func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 		}
 		*kind.to(out) = b.unique(kind, items)
 	}
+	// Modern clients mirror arguments whatever the backend speaks, so the schemas of legacy ones count too (HV-5). Only
+	// toward a modern backend are we the client that must drop an invalid tool (HV-4).
 	known := make(schemas)
-	if out.Modern && b.cfg.Transport == gatewayconfig.TransportHTTP {
-		kept := out.Tools[:0]
-		for _, tool := range out.Tools {
-			params, err := headerParams(tool.Raw)
-			if err != nil {
-				b.log.Warn("leaving out a tool with an invalid x-mcp-header", zap.String("tool", tool.Name), zap.Error(err))
-				continue
-			}
-			if len(params) > 0 {
-				known[tool.Name] = params
-			}
-			kept = append(kept, tool)
+	mirrors := out.Modern && b.cfg.Transport == gatewayconfig.TransportHTTP
+	kept := out.Tools[:0]
+	for _, tool := range out.Tools {
+		params, err := headerParams(tool.Raw)
+		if err != nil && mirrors {
+			b.log.Warn("leaving out a tool with an invalid x-mcp-header", zap.String("tool", tool.Name), zap.Error(err))
+			continue
 		}
-		out.Tools = kept
+		if err == nil && len(params) > 0 {
+			known[tool.Name] = params
+		}
+		kept = append(kept, tool)
 	}
+	out.Tools = kept
 	b.schemas.Store(&known)
 	return out, nil
+}
+
+// announcesChanges reads listChanged of one capability.
+func announcesChanges(capability []byte) bool {
+	o, err := mcpwire.ParseObject(capability, 0, len(capability))
+	return err == nil && string(o.Raw("listChanged")) == "true"
 }
 
 // drain reads all pages of one list. A repeated cursor ends it.

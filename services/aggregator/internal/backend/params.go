@@ -2,14 +2,13 @@ package backend
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json"
 
 	"vmcp/internal/mcpwire"
 )
@@ -34,7 +33,9 @@ func headerParams(tool []byte) ([]headerParam, error) {
 		return nil, err
 	}
 	var schema any
-	if err := json.Unmarshal(o.Raw("inputSchema"), &schema); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(o.Raw("inputSchema")))
+	dec.UseNumber() // a default of 1e400 is valid JSON and no float64
+	if err := dec.Decode(&schema); err != nil {
 		return nil, fmt.Errorf("inputSchema: %w", err)
 	}
 	w := schemaWalk{seen: make(map[string]bool)}

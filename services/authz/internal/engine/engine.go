@@ -101,6 +101,13 @@ func (e *Engine) SetReplica(name string, c *Catalog) {
 	e.rebuild()
 }
 
+// Reported says whether a complete catalog of the replica is in force.
+func (e *Engine) Reported(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.replicas[name] != nil
+}
+
 // rebuild makes the snapshot anew. Callers hold mu.
 func (e *Engine) rebuild() {
 	if e.policies == nil || len(e.replicas) == 0 {

@@ -104,7 +104,7 @@ func (s *Server) decide(r *request) outcome {
 		return outcome{denial: d}
 	}
 	if r.method == "OPTIONS" && r.origin != "" {
-		return outcome{denial: preflight}
+		return outcome{denial: preflight(r)}
 	}
 	if doc, ok := s.documents[r.path]; ok {
 		return outcome{denial: document(r, doc)}

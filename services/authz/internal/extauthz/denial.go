@@ -1,6 +1,8 @@
 package extauthz
 
 import (
+	"strings"
+
 	"vmcp/internal/mcpwire"
 )
 
@@ -21,11 +23,6 @@ func refuseRequest(status, code int, reason, text string) *denial {
 }
 
 var (
-	preflight = &denial{status: 204, reason: "preflight", headers: []header{
-		{"access-control-allow-methods", "GET, POST, DELETE, OPTIONS"},
-		{"access-control-allow-headers", "authorization, content-type, accept, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, last-event-id"},
-		{"access-control-max-age", "7200"},
-	}}
 	notFound      = refuseRequest(404, mcpwire.CodeInvalidRequest, "no_such_path", "not found")
 	foreignHost   = refuseRequest(403, mcpwire.CodeInvalidRequest, "foreign_host", "this Host is not served here")
 	foreignOrigin = refuseRequest(403, mcpwire.CodeInvalidRequest, "foreign_origin", "requests from this Origin are not allowed")
@@ -34,6 +31,25 @@ var (
 	noDecision    = refuseRequest(503, mcpwire.CodeInternal, "no_decision", "the gateway cannot decide: try again")
 	startingUp    = refuseRequest(503, mcpwire.CodeInternal, "starting", "the server behind this name is starting: try again")
 )
+
+// preflight answers a browser that asks before it sends (Fetch, CORS-preflight). Of the headers that it names it may send
+// ours; Mcp-Param-* differ by tool.
+func preflight(r *request) *denial {
+	allowed := "authorization, content-type, accept, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, last-event-id"
+	for _, line := range r.header("Access-Control-Request-Headers") {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.ToLower(strings.TrimSpace(name))
+			if strings.HasPrefix(name, "mcp-param-") && len(allowed) < 4<<10 {
+				allowed += ", " + name
+			}
+		}
+	}
+	return &denial{status: 204, reason: "preflight", headers: []header{
+		{"access-control-allow-methods", "GET, POST, DELETE, OPTIONS"},
+		{"access-control-allow-headers", allowed},
+		{"access-control-max-age", "7200"},
+	}}
+}
 
 // document answers a GET of a metadata document. It is public; HEAD and others are refused.
 func document(r *request, doc []byte) *denial {

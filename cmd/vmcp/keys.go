@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"vmcp/internal/daemon"
+	"vmcp/internal/keyring"
+	"vmcp/internal/pki"
+)
+
+// secret is a Kubernetes Secret (core/v1).
+type secret struct {
+	APIVersion string            `yaml:"apiVersion"`
+	Kind       string            `yaml:"kind"`
+	Metadata   map[string]string `yaml:"metadata"`
+	Type       string            `yaml:"type"`
+	StringData map[string]string `yaml:"stringData"`
+}
+
+const oneYear = 365 * 24 * time.Hour
+
+// keys prints new keys as the Secrets that deploy/k8s expects.
+func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "new" {
+		args = args[1:]
+	} else if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		args = nil
+	}
+	flags := flag.NewFlagSet("vmcp keys new", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	id := flags.String("id", time.Now().UTC().Format("20060102t150405"), "`name` of the new key; of several in one Secret the last by name is the one that seals")
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: vmcp keys new [-id NAME] seal|session|authserver|tls…\n\n"+
+			"Prints new keys as Kubernetes Secrets, to be piped into kubectl apply -f -:\n\n"+
+			"  seal        what authz decided, on its way to the aggregator\n"+
+			"  session     session ids of clients\n"+
+			"  authserver  the state of the authorization server\n"+
+			"  tls         a certificate for each role, good for a year; the authority's key is thrown away\n\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return errUsage
+	}
+	if flags.NArg() == 0 {
+		flags.Usage()
+		return errUsage
+	}
+	var secrets []secret
+	for _, kind := range flags.Args() {
+		switch {
+		case slices.Contains([]string{"seal", "session", "authserver"}, kind):
+			secrets = append(secrets, newSecret("vmcp-keys-"+kind, "Opaque", map[string]string{*id: keyring.New()}))
+		case kind == "tls":
+			certificates, err := newCertificates(time.Now().Add(oneYear))
+			if err != nil {
+				return err
+			}
+			secrets = append(secrets, certificates...)
+		default:
+			fmt.Fprintf(stderr, "vmcp keys new: unknown kind %q\n\n", kind)
+			flags.Usage()
+			return errUsage
+		}
+	}
+	out := yaml.NewEncoder(stdout)
+	out.SetIndent(2)
+	for _, s := range secrets {
+		if err := out.Encode(s); err != nil {
+			return err
+		}
+	}
+	return out.Close()
+}
+
+// newCertificates makes an authority and signs one certificate for each role.
+func newCertificates(until time.Time) ([]secret, error) {
+	authority, err := pki.New(until)
+	if err != nil {
+		return nil, err
+	}
+	var secrets []secret
+	for _, role := range []daemon.Role{daemon.RoleEnvoy, daemon.RoleAuthz, daemon.RoleAggregator, daemon.RoleAuthServer} {
+		c, err := authority.Issue([]string{string(role)})
+		if err != nil {
+			return nil, err
+		}
+		name, _, _ := strings.Cut(string(role), ".")
+		secrets = append(secrets, newSecret("vmcp-tls-"+name, "kubernetes.io/tls",
+			map[string]string{"ca.crt": string(c.CA), "tls.crt": string(c.Cert), "tls.key": string(c.Key)}))
+	}
+	return secrets, nil
+}
+
+func newSecret(name, kind string, data map[string]string) secret {
+	return secret{"v1", "Secret", map[string]string{"name": name}, kind, data}
+}
