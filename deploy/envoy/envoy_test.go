@@ -156,6 +156,7 @@ func lint(config []byte) (problems []string) {
 		want(name, breakers, 50000, "max_connections")
 		want(name, breakers, 100000, "max_requests")
 		want(name, breakers, 1000, "max_pending_requests")
+		problems = append(problems, lintTransport(name, c)...)
 	}
 	for _, name := range []string{"authz", "aggregator", "authserver"} {
 		has("clusters", clusters, name)
@@ -164,6 +165,42 @@ func lint(config []byte) (problems []string) {
 	has("admin", doc, "admin", "address", "pipe", "path")
 	has("overload manager", doc, "overload_manager", "resource_monitors", "envoy.resource_monitors.global_downstream_max_connections",
 		"typed_config", "max_active_downstream_connections")
+	return problems
+}
+
+// lintTransport: services elsewhere are reached by mutual TLS with their role; only what is marked is plain.
+func lintTransport(name string, cluster any) (problems []string) {
+	const tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+	role := fmt.Sprint(at(cluster, "name"), ".vmcp.internal")
+	if role == "authz.vmcp.internal" { // always on this machine
+		if at(cluster, "load_assignment", "endpoints", "0", "lb_endpoints", "0", "endpoint", "address", "pipe") == nil {
+			problems = append(problems, name+" is not a socket")
+		}
+		return problems
+	}
+	context := at(cluster, "transport_socket", "typed_config")
+	for _, w := range []struct {
+		want any
+		path string
+	}{
+		{tls, "@type"},
+		{role, "sni"},
+		{"TLSv1_3", "common_tls_context/tls_params/tls_minimum_protocol_version"},
+		{"role", "common_tls_context/tls_certificate_sds_secret_configs/0/name"},
+		{"peers", "common_tls_context/combined_validation_context/validation_context_sds_secret_config/name"},
+		{"DNS", "common_tls_context/combined_validation_context/default_validation_context/match_typed_subject_alt_names/0/san_type"},
+		{role, "common_tls_context/combined_validation_context/default_validation_context/match_typed_subject_alt_names/0/matcher/exact"},
+		{nil, "common_tls_context/combined_validation_context/default_validation_context/match_typed_subject_alt_names/1"},
+		{nil, "common_tls_context/combined_validation_context/default_validation_context/trust_chain_verification"},
+	} {
+		if got := at(context, strings.Split(w.path, "/")...); got != w.want {
+			problems = append(problems, fmt.Sprintf("%s: %s is %v, want %v", name, w.path, got, w.want))
+		}
+	}
+	matches, _ := at(cluster, "transport_socket_matches").([]any)
+	if mark, _ := at(matches, "0", "match").(object); len(matches) != 1 || len(mark) != 1 || mark["peer"] != "same_machine" {
+		problems = append(problems, name+": the only way around TLS is the mark peer: same_machine")
+	}
 	return problems
 }
 
@@ -237,6 +274,14 @@ func TestRules(t *testing.T) {
 		{"idle_timeout: 3600s # the aggregator", "retry_policy: {retry_on: 5xx} # the aggregator"},
 		{"request_timeout: 30s", "request_timeout: 0s"},
 		{"circuit_breakers: *breakers", ""},
+		{"match: {peer: same_machine}", "match: {}"},
+		{"sni: authserver.vmcp.internal", "sni: aggregator.vmcp.internal"},
+		{"matcher: {exact: aggregator.vmcp.internal}", "matcher: {suffix: .vmcp.internal}"},
+		{"san_type: DNS, ", ""},
+		{"tls_minimum_protocol_version: TLSv1_3", "tls_minimum_protocol_version: TLSv1_2"},
+		{"tls_certificate_sds_secret_configs: *role", ""},
+		{"transport_sockets.tls.v3.UpstreamTlsContext", "transport_sockets.raw_buffer.v3.RawBuffer"},
+		{"pipe: {path: /run/vmcp/authz.sock}", "socket_address: {address: 10.0.0.1, port_value: 9}"},
 		{"max_requests: 100000", "max_requests: 1024"},
 		{"match: {path: /mcp}", "match: {prefix: /mcp}"},
 		{"match: {path: /mcp}", "typed_per_filter_config: {envoy.filters.http.ext_authz: {t: x, disabled: true}}\n                match: {path: /mcp}"},

@@ -204,6 +204,8 @@ func prepare(t testing.TB) *gateway {
 		Aggregator: "unix:" + dir + "/agg.sock",
 		AuthServer: "unix:" + dir + "/as.sock",
 		TLSFile:    dir + "/tls.yaml",
+		RoleFile:   dir + "/role.yaml",
+		PeersFile:  dir + "/peers.yaml",
 		AccessLog:  g.accessLog,
 		Endpoint:   "/mcp",
 	}
@@ -216,17 +218,34 @@ func prepare(t testing.TB) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := Render(shipped(t, "envoy.yaml"), g.addresses)
+	roleFile, err := RenderTLS(shipped(t, "role.yaml"), cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peersFile, err := RenderPeers(shipped(t, "peers.yaml"), cert)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.process = Config{Path: envoy(t), File: dir + "/envoy.yaml", Log: g.log, Admin: g.addresses.Admin}
-	for path, content := range map[string][]byte{g.addresses.TLSFile: tlsFile, g.process.File: config} {
+	for path, content := range map[string][]byte{g.addresses.TLSFile: tlsFile, g.addresses.RoleFile: roleFile, g.addresses.PeersFile: peersFile} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	g.render(t)
 	return g
+}
+
+// render writes Envoy's configuration with the addresses of now.
+func (g *gateway) render(t testing.TB) {
+	t.Helper()
+	config, err := Render(shipped(t, "envoy.yaml"), g.addresses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(g.process.File, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (g *gateway) startAuthz(t testing.TB) {

@@ -21,6 +21,13 @@ func TestValidate(t *testing.T) {
 	if err := Validate(t.Context(), g.process); err != nil {
 		t.Fatal(err)
 	}
+	sockets := g.addresses
+	g.addresses.Aggregator, g.addresses.AuthServer = "mtls://aggregator:8443", "mtls://authserver:8443" // as in pods
+	g.render(t)
+	if err := Validate(t.Context(), g.process); err != nil {
+		t.Errorf("services elsewhere: %v", err)
+	}
+	g.addresses = sockets
 	bad := bytes.Replace(shipped(t, "envoy.yaml"), []byte("merge_slashes"), []byte("merge_slush"), 1)
 	if err := os.WriteFile(g.process.File, bad, 0o600); err != nil {
 		t.Fatal(err)
@@ -73,8 +80,8 @@ func TestReadyGivesUp(t *testing.T) {
 
 func TestRenderReplacesEverything(t *testing.T) {
 	a := Addresses{
-		TLS: "0.0.0.0:9443", Plain: "unix:/s/plain", Admin: "/s/admin", Authz: "unix:/s/authz", Aggregator: "10.0.0.1:80",
-		AuthServer: "unix:/s/as", TLSFile: "/s/tls.yaml", AccessLog: "/s/access", Endpoint: "/team/mcp",
+		TLS: "0.0.0.0:9443", Plain: "unix:/s/plain", Admin: "/s/admin", Authz: "unix:/s/authz", Aggregator: "mtls://aggregator:8443",
+		AuthServer: "unix:/s/as", TLSFile: "/s/tls.yaml", RoleFile: "/s/role.yaml", PeersFile: "/s/peers.yaml", AccessLog: "/s/access", Endpoint: "/team/mcp",
 	}
 	out, err := Render(shipped(t, "envoy.yaml"), a)
 	if err != nil {
@@ -94,7 +101,9 @@ func TestRenderReplacesEverything(t *testing.T) {
 		"/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/mode=384",
 		"/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path=/s/authz",
 		"/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe=<nil>",
-		"/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address=map[address:10.0.0.1 port_value:80]",
+		"/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address=map[address:aggregator port_value:8443]",
+		"/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/metadata/filter_metadata/envoy.transport_socket_match/peer=elsewhere",
+		"/static_resources/clusters/1/type=STRICT_DNS",
 		"/static_resources/clusters/2/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/mode=384",
 		"/static_resources/clusters/2/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path=/s/as",
 		"/static_resources/listeners/0/address/socket_address/port_value=9443",
@@ -109,6 +118,12 @@ func TestRenderReplacesEverything(t *testing.T) {
 			hcm+"/route_config/virtual_hosts/0/routes/1/match/path=/.well-known/oauth-protected-resource/team/mcp")
 	}
 	wantDiff = append(wantDiff, "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config/common_tls_context/tls_certificate_sds_secret_configs/0/sds_config/path_config_source/path=/s/tls.yaml")
+	for _, cluster := range []string{"1", "2"} {
+		context := "/static_resources/clusters/" + cluster + "/transport_socket/typed_config/common_tls_context/"
+		wantDiff = append(wantDiff,
+			context+"tls_certificate_sds_secret_configs/0/sds_config/path_config_source/path=/s/role.yaml",
+			context+"combined_validation_context/validation_context_sds_secret_config/sds_config/path_config_source/path=/s/peers.yaml")
+	}
 	if d := setDiff(diff, wantDiff); d != "" {
 		t.Errorf("replaced (-missing +unexpected):\n%s", d)
 	}
@@ -121,7 +136,7 @@ func TestRenderRefuses(t *testing.T) {
 	config := string(shipped(t, "envoy.yaml"))
 	good := Addresses{
 		TLS: "unix:/s/tls", Plain: "127.0.0.1:1", Admin: "/s/admin", Authz: "unix:/s/a", Aggregator: "unix:/s/b",
-		AuthServer: "unix:/s/c", TLSFile: "/s/tls.yaml", AccessLog: "/dev/stdout", Endpoint: "/mcp",
+		AuthServer: "unix:/s/c", TLSFile: "/s/tls.yaml", RoleFile: "/s/role.yaml", PeersFile: "/s/peers.yaml", AccessLog: "/dev/stdout", Endpoint: "/mcp",
 	}
 	for name, tt := range map[string]struct {
 		old, new string
@@ -136,6 +151,14 @@ func TestRenderRefuses(t *testing.T) {
 		"no address":        {change: func(a *Addresses) { a.Authz = "" }, want: "clusters/authz"},
 		"host name":         {change: func(a *Addresses) { a.Plain = "localhost:80" }, want: "IP:PORT"},
 		"port out of range": {change: func(a *Addresses) { a.Plain = "127.0.0.1:70000" }, want: "IP:PORT"},
+		"plain elsewhere":   {change: func(a *Addresses) { a.Aggregator = "10.0.0.1:80" }, want: "mtls://HOST:PORT"},
+		"plain by name":     {change: func(a *Addresses) { a.AuthServer = "authserver:80" }, want: "mtls://HOST:PORT"},
+		"mtls without port": {change: func(a *Addresses) { a.AuthServer = "mtls://authserver" }, want: "mtls://HOST:PORT"},
+		"mtls with a path":  {change: func(a *Addresses) { a.AuthServer = "mtls://authserver/x:1" }, want: "mtls://HOST:PORT"},
+		"authz elsewhere":   {change: func(a *Addresses) { a.Authz = "mtls://authz:1" }, want: "clusters/authz"},
+		"listener mtls":     {change: func(a *Addresses) { a.TLS = "mtls://x:1" }, want: "IP:PORT"},
+		"no peers file":     {change: func(a *Addresses) { a.PeersFile = "" }, want: "combined_validation_context"},
+		"unmarked endpoint": {old: "metadata: {filter_metadata: {envoy.transport_socket_match: {peer: same_machine}}}", new: "weight: 1", want: "peer"},
 		"long socket":       {change: func(a *Addresses) { a.Plain = "unix:/" + strings.Repeat("x", 107) }, want: "107"},
 		"no admin":          {change: func(a *Addresses) { a.Admin = "" }, want: "admin/address"},
 		"endpoint of OAuth": {change: func(a *Addresses) { a.Endpoint = "/oauth/mcp" }, want: "endpoint path"},

@@ -16,6 +16,8 @@ type config struct {
 	listen      string
 	catalog     string
 	admin       string
+	health      string
+	tls         string
 	authz       string
 	sealKeys    string
 	sessionKeys string
@@ -54,6 +56,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/aggregator.sock", "`address` for Envoy")
 	fs.StringVar(&c.catalog, "catalog", "unix:/run/vmcp/catalog.sock", "`address` where authz watches the catalog")
 	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/aggregator-admin.sock", "`address` for health, readiness and metrics")
+	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
+	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
 	fs.StringVar(&c.authz, "authz", "unix:/run/vmcp/authz.sock", "`address` of authz")
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
 	fs.StringVar(&c.sessionKeys, "session-keys", "/etc/vmcp/keys/session", "`directory` of the keys that seal session ids")

@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
@@ -40,6 +39,10 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	gw, err := gatewayconfig.Load(cfg.source)
+	if err != nil {
+		return err
+	}
+	identity, err := daemon.LoadIdentity(cfg.tls, log)
 	if err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	inv := inventory.New(&gw.Aggregator, sources, lists, log)
 	g.Go(func() error { return inv.Run(ctx) })
 
-	conn, err := grpc.NewClient(daemon.Target(cfg.authz), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := identity.Dial(cfg.authz, daemon.RoleAuthz)
 	if err != nil {
 		return fmt.Errorf("authz %s: %w", cfg.authz, err)
 	}
@@ -120,18 +123,24 @@ func run(ctx context.Context, log *zap.Logger) error {
 	admin.Handle("GET /status", status(inv))
 	for _, s := range []struct {
 		address string
+		client  daemon.Role
 		serve   func(l net.Listener) error
 	}{
-		{cfg.listen, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(gate, log)) }},
-		{cfg.catalog, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, catalogServer) }},
-		{cfg.admin, func(l net.Listener) error { return admin.Serve(ctx, l, log) }},
+		{cfg.listen, daemon.RoleEnvoy, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(gate, log)) }},
+		{cfg.catalog, daemon.RoleAuthz, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, catalogServer) }},
 	} {
-		l, err := daemon.Listen(s.address)
+		l, err := identity.Listen(s.address, s.client)
 		if err != nil {
 			return err
 		}
 		g.Go(func() error { return s.serve(l) })
 	}
+	adminListener, err := daemon.Listen(cfg.admin)
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
+	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })
 	return g.Wait()
 }
 

@@ -12,15 +12,18 @@ import (
 
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
 type config struct {
-	source     gatewayconfig.Source
-	listen     string
-	admin      string
-	aggregator list
-	sealKeys   string
-	state      string
-	auditLog   string
-	clients    string
-	anonymous  bool
+	source      gatewayconfig.Source
+	listen      string
+	permissions string
+	admin       string
+	health      string
+	tls         string
+	aggregator  list
+	sealKeys    string
+	state       string
+	auditLog    string
+	clients     string
+	anonymous   bool
 }
 
 // list is a flag that may be given several times.
@@ -35,9 +38,12 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
 	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
 	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
-	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authz.sock", "`address` for Envoy and the aggregator")
+	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authz.sock", "`address` for Envoy and, on the same machine, the aggregator")
+	fs.StringVar(&c.permissions, "permissions", "", "a second `address`, for aggregators on other machines")
 	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authz-admin.sock", "`address` for health, readiness and metrics")
-	fs.Var(&c.aggregator, "aggregator", "`address` of an aggregator replica's catalog; may be repeated")
+	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
+	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
+	fs.Var(&c.aggregator, "aggregator", "`address` of an aggregator's catalog, where a name may stand for many replicas; may be repeated")
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
 	fs.StringVar(&c.state, "state", "", "`directory` for the issuer's last good keys; empty: none are kept")
 	fs.StringVar(&c.auditLog, "audit-log", "-", "`file` for the audit trail; - for standard output")

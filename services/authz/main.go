@@ -19,7 +19,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"vmcp/internal/daemon"
@@ -63,6 +62,10 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		log.Warn("anonymous access: whoever reaches the endpoint may use what the policies permit to Client::\"anonymous\"")
 	}
+	identity, err := daemon.LoadIdentity(cfg.tls, log)
+	if err != nil {
+		return err
+	}
 	auditLog, err := openAudit(cfg.auditLog, log)
 	if err != nil {
 		return err
@@ -99,15 +102,11 @@ func run(ctx context.Context, log *zap.Logger) error {
 	checks := extauthz.New(check)
 
 	for _, address := range cfg.aggregator {
-		conn, err := grpc.NewClient(daemon.Target(address), grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+		replicas, err := newReplicas(address, eng, identity, log)
 		if err != nil {
-			return fmt.Errorf("aggregator %s: %w", address, err)
+			return err
 		}
-		defer conn.Close()
-		g.Go(func() error {
-			return eng.Watch(ctx, address, conn, func(err error) { log.Info("catalog", zap.Error(err)) })
-		})
+		g.Go(func() error { return replicas.run(ctx) })
 	}
 	g.Go(func() error {
 		return sealKeys.Run(ctx, func(err error) { log.Error("seal keys not reloaded", zap.Error(err)) })
@@ -134,10 +133,20 @@ func run(ctx context.Context, log *zap.Logger) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	authv3.RegisterAuthorizationServer(server, checks)
-	gatewayv1.RegisterPermissionsServer(server, &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name})
-	l, err := daemon.Listen(cfg.listen)
+	permissions := &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name}
+	gatewayv1.RegisterPermissionsServer(server, permissions)
+	l, err := identity.Listen(cfg.listen, daemon.RoleEnvoy)
 	if err != nil {
 		return err
+	}
+	if cfg.permissions != "" { // the aggregator of another pod asks what is permitted, and may not ask for a decision
+		server := grpc.NewServer()
+		gatewayv1.RegisterPermissionsServer(server, permissions)
+		l, err := identity.Listen(cfg.permissions, daemon.RoleAggregator)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
 	}
 	adminListener, err := daemon.Listen(cfg.admin)
 	if err != nil {
@@ -147,6 +156,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	admin.AddCheck("decisions", checks.Ready)
 	g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
 	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
+	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })
 	return g.Wait()
 }
 

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/url"
+
+	"vmcp/internal/gatewayconfig"
+)
+
+// config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
+type config struct {
+	source gatewayconfig.Source
+	listen string
+	rpc    string
+	admin  string
+	health string
+	tls    string
+	keys   string
+	state  string
+	entra  string
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return fmt.Sprint(*l) }
+func (l *list) Set(v string) error { *l = append(*l, v); return nil }
+
+func (c *config) flags(fs *flag.FlagSet) {
+	c.source.Parts = gatewayconfig.PartAuthServer
+	fs.Var((*list)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
+	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
+	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
+	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
+	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authserver.sock", "`address` for Envoy, and nobody else: the client's address is taken from its header")
+	fs.StringVar(&c.rpc, "rpc", "unix:/run/vmcp/authserver-rpc.sock", "`address` where authz watches keys and revocations")
+	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authserver-admin.sock", "`address` for health, readiness and metrics")
+	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
+	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
+	fs.StringVar(&c.keys, "keys", "/etc/vmcp/keys/authserver", "`directory` of the keys that seal the state and bind browsers")
+	fs.StringVar(&c.state, "state", "/var/lib/vmcp/authserver", "`directory` of the database")
+	fs.StringVar(&c.entra, "entra-address", "", "`origin` on this machine that stands in for Entra, such as http://127.0.0.1:8089; issuers stay Microsoft's")
+}
+
+// validate reports every problem of the flags at once and changes nothing.
+func (c *config) validate() error {
+	var errs []error
+	if len(c.source.Paths) == 0 {
+		errs = append(errs, errors.New("-config is missing: name the YAML files of the gateway"))
+	}
+	if c.state == "" {
+		errs = append(errs, errors.New("-state is empty: name a directory for the database"))
+	}
+	if c.entra != "" {
+		u, err := url.Parse(c.entra)
+		if err != nil || u.Scheme != "http" || u.Path != "" || u.Host == "" {
+			errs = append(errs, errors.New("-entra-address: want an origin such as http://127.0.0.1:8089"))
+		} else if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && !ip.IsLoopback() {
+			errs = append(errs, errors.New("-entra-address: only an address on this machine may stand in for Entra"))
+		}
+	}
+	return errors.Join(errs...)
+}

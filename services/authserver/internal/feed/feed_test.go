@@ -1,0 +1,158 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"vmcp/internal/keyring"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/authserver/internal/keys"
+	"vmcp/services/authserver/internal/store"
+)
+
+func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *keys.Ring, func()) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := keyring.Ensure(filepath.Join(dir, "keys")); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := keyring.Load(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(filepath.Join(dir, "test.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	signing, err := keys.Open(t.Context(), keys.Config{Store: db, Overlap: time.Hour, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	s := grpc.NewServer()
+	gatewayv1.RegisterKeysServer(s, &Keys{Ring: signing, Done: done})
+	gatewayv1.RegisterRevocationsServer(s, &Revocations{Store: db, Done: done})
+	var serving sync.WaitGroup
+	serving.Go(func() { s.Serve(l) })
+	stop := sync.OnceFunc(func() { close(done); s.GracefulStop(); serving.Wait() })
+	t.Cleanup(stop)
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn, db, signing, stop
+}
+
+func TestKeys(t *testing.T) {
+	conn, _, ring, stop := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stream, err := gatewayv1.NewKeysClient(conn).Watch(ctx, &gatewayv1.WatchKeysRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := ring.JWKS()
+	if up, err := stream.Recv(); err != nil || string(up.Jwks) != string(want) {
+		t.Fatalf("first: %v, %v", up, err)
+	}
+	begin := time.Now()
+	if up, err := stream.Recv(); err != nil || len(up.Jwks) != 0 || time.Since(begin) > 2*time.Second {
+		t.Errorf("heartbeat after %v: %v, %v", time.Since(begin), up, err)
+	}
+	if err := ring.Rotate(ctx, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	want, _ = ring.JWKS()
+	for {
+		up, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(up.Jwks) > 0 {
+			if string(up.Jwks) != string(want) {
+				t.Errorf("got %s, want %s", up.Jwks, want)
+			}
+			break
+		}
+	}
+	stop() // the stream must not hold it up
+	for err == nil {
+		_, err = stream.Recv()
+	}
+}
+
+func TestRevocations(t *testing.T) {
+	conn, db, _, _ := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	now := time.Now()
+	add := func(ctx context.Context, kind, value string) {
+		t.Helper()
+		if err := db.Revoke(ctx, store.Revocation{Kind: kind, Value: value, Revoked: now, Forget: now.Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const before = most + 10 // more than one message
+	if err := db.Tx(ctx, func(ctx context.Context) error {
+		for i := range before {
+			add(ctx, store.RevokedToken, fmt.Sprint("j", i))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := gatewayv1.NewRevocationsClient(conn).Watch(ctx, &gatewayv1.WatchRevocationsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, complete := 0, false
+	for !complete {
+		up, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, complete = seen+len(up.Revocations), up.SnapshotComplete
+	}
+	if seen != before {
+		t.Errorf("snapshot of %d, want %d", seen, before)
+	}
+	begin := time.Now()
+	for kind, field := range map[string]func(*gatewayv1.Revocation) string{
+		store.RevokedSession: (*gatewayv1.Revocation).GetTsid, store.RevokedToken: (*gatewayv1.Revocation).GetJti,
+		store.RevokedPerson: (*gatewayv1.Revocation).GetSub, store.RevokedClient: (*gatewayv1.Revocation).GetClientId,
+	} {
+		add(ctx, kind, "value of "+kind)
+		var got []*gatewayv1.Revocation
+		for len(got) == 0 {
+			up, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if up.SnapshotComplete {
+				t.Error("a second snapshot")
+			}
+			got = up.Revocations
+		}
+		if len(got) != 1 || field(got[0]) != "value of "+kind || got[0].RevokedAtMs != now.UnixMilli() || got[0].ForgetAtMs != now.Add(time.Hour).UnixMilli() {
+			t.Errorf("%s: got %v", kind, got)
+		}
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("four revocations took %v", took)
+	}
+}

@@ -1,0 +1,263 @@
+package keys
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring"
+	"vmcp/internal/token"
+	"vmcp/services/authserver/internal/store"
+)
+
+func openStore(t *testing.T) *store.DB {
+	t.Helper()
+	dir := t.TempDir()
+	if err := keyring.Ensure(filepath.Join(dir, "keys")); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := keyring.Load(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := store.Open(filepath.Join(dir, "test.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func open(t *testing.T, d *store.DB, pems ...string) *Ring {
+	t.Helper()
+	r, err := Open(t.Context(), Config{Store: d, PEM: pems, Overlap: time.Hour, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// kids are the published keys, the newest first.
+func kids(t *testing.T, r *Ring) []string {
+	t.Helper()
+	jwks, _ := r.JWKS()
+	var set struct {
+		Keys []map[string]string `json:"keys"`
+	}
+	if err := json.Unmarshal(jwks, &set); err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, k := range set.Keys {
+		if k["d"] != "" || k["use"] != "sig" || k["alg"] == "" {
+			t.Errorf("published key %v", k)
+		}
+		list = append(list, k["kid"])
+	}
+	return list
+}
+
+// verify is what authz does.
+func verify(t *testing.T, r *Ring, text string) error {
+	t.Helper()
+	v, err := token.New(token.Config{Issuer: gatewayconfig.Issuer{URL: "https://as.example.com", Own: true}, Audience: "https://mcp", Log: zap.NewNop()},
+		func(c token.Claims) (token.Claims, error) { return c, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, _ := r.JWKS()
+	if err := v.SetKeys(jwks); err != nil {
+		return err
+	}
+	_, err = v.Verify(text)
+	return err
+}
+
+func sign(t *testing.T, r *Ring) string {
+	t.Helper()
+	payload, err := token.Issued{Issuer: "https://as.example.com", Audience: "https://mcp", Subject: "ann", IssuedAt: time.Now(), Expiry: time.Now().Add(time.Hour)}.Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := r.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestRotation(t *testing.T) {
+	d := openStore(t)
+	r := open(t, d)
+	start := time.Now()
+	at := func(after time.Duration) []string {
+		t.Helper()
+		if err := r.Update(t.Context(), start.Add(after)); err != nil {
+			t.Fatal(err)
+		}
+		return kids(t, r)
+	}
+	first := at(0)
+	if len(first) != 1 {
+		t.Fatalf("%d keys at the start", len(first))
+	}
+	if err := verify(t, r, sign(t, r)); err != nil {
+		t.Error(err)
+	}
+	if got := at(period - lead - time.Minute); len(got) != 1 {
+		t.Errorf("%d keys before it is time", len(got))
+	}
+	changed := r.Changed()
+	both := at(period - lead + time.Second)
+	if len(both) != 2 || both[1] != first[0] {
+		t.Fatalf("keys %v, the first was %v", both, first)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was told of the change")
+	}
+	// The new key is known before it signs.
+	if text := sign(t, r); verify(t, r, text) != nil || !strings.Contains(header(t, text), first[0]) {
+		t.Error("the new key signs already")
+	}
+	if got := at(period + 59*time.Minute); len(got) != 2 {
+		t.Errorf("%d keys while tokens of the old one live", len(got))
+	}
+	if got := at(period + 61*time.Minute); len(got) != 1 || got[0] != both[0] {
+		t.Errorf("keys %v after the overlap, want %v", got, both[:1])
+	}
+}
+
+func header(t *testing.T, text string) string {
+	t.Helper()
+	head, _, _ := strings.Cut(text, ".")
+	raw, err := decode(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// Whoever slept over the change still publishes before signing.
+func TestLateRotation(t *testing.T) {
+	d := openStore(t)
+	r := open(t, d)
+	late := time.Now().Add(10 * period).Truncate(time.Microsecond)
+	if err := r.Update(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := d.SigningKeys(t.Context())
+	if err != nil || len(stored) != 2 || stored[1].Active.Before(late.Add(lead)) {
+		t.Errorf("%d keys, %v", len(stored), err)
+	}
+}
+
+// Two replicas agree, and a restart finds the key.
+func TestSharedStore(t *testing.T) {
+	d := openStore(t)
+	a, b := open(t, d), open(t, d)
+	if err := verify(t, b, sign(t, a)); err != nil {
+		t.Error(err)
+	}
+	if err := a.Rotate(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Update(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if x, y := kids(t, a), kids(t, b); strings.Join(x, " ") != strings.Join(y, " ") || len(x) != 2 {
+		t.Errorf("keys %v and %v", x, y)
+	}
+}
+
+func pemOf(t *testing.T, kind string, der []byte, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func TestConfigured(t *testing.T) {
+	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	rsaKey, _ := rsa.GenerateKey(rand.Reader, 2048)
+	weak, _ := rsa.GenerateKey(rand.Reader, 1024)
+	public, ed, _ := ed25519.GenerateKey(rand.Reader)
+	sec1, err := x509.MarshalECPrivateKey(ec)
+	ecPEM := pemOf(t, "EC PRIVATE KEY", sec1, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(ed)
+	edPEM := pemOf(t, "PRIVATE KEY", pkcs8, err)
+	pkcs8, err = x509.MarshalPKCS8PrivateKey(p384)
+	p384PEM := pemOf(t, "PRIVATE KEY", pkcs8, err)
+	pkcs8, err = x509.MarshalPKCS8PrivateKey(p521)
+	p521PEM := pemOf(t, "PRIVATE KEY", pkcs8, err)
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	publicPEM := pemOf(t, "PUBLIC KEY", spki, err)
+	rsaPEM := pemOf(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey), nil)
+	weakPEM := pemOf(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(weak), nil)
+
+	for alg, text := range map[string]string{"ES256": ecPEM, "ES384": p384PEM, "RS256": rsaPEM, "EdDSA": edPEM} {
+		r := open(t, openStore(t), text)
+		signed := sign(t, r)
+		if !strings.Contains(header(t, signed), `"alg":"`+alg+`"`) {
+			t.Errorf("%s: header %s", alg, header(t, signed))
+		}
+		if err := verify(t, r, signed); err != nil {
+			t.Errorf("%s: %v", alg, err)
+		}
+		if _, err := r.Open(signed); err != nil {
+			t.Errorf("%s: %v", alg, err)
+		}
+	}
+	for name, text := range map[string]string{"weak": weakPEM, "P-521": p521PEM, "public": publicPEM, "text": "canary", "cut": ecPEM[:60] + "\n-----END EC PRIVATE KEY-----\n"} {
+		err := CheckPEM(text)
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), ecPEM[30:60]) {
+			t.Errorf("%s: the error holds the key: %v", name, err)
+		}
+	}
+
+	// The first signs; a new first one signs at once, and what the old one signed stays good. A bad one changes nothing.
+	r := open(t, openStore(t), rsaPEM, ecPEM)
+	old := sign(t, r)
+	if err := r.Configure([]string{edPEM}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(header(t, sign(t, r)), "EdDSA") || verify(t, r, old) != nil || len(kids(t, r)) != 3 {
+		t.Errorf("after a change: %s, %v, %v", header(t, sign(t, r)), verify(t, r, old), kids(t, r))
+	}
+	if err := r.Configure([]string{weakPEM}); err == nil {
+		t.Error("a weak key was put in force")
+	}
+	if !strings.Contains(header(t, sign(t, r)), "EdDSA") {
+		t.Error("a bad key changed what signs")
+	}
+}
+
+func TestOpenForeign(t *testing.T) {
+	a, b := open(t, openStore(t)), open(t, openStore(t))
+	for _, text := range []string{"", "a.b.c", sign(t, b), strings.TrimSuffix(sign(t, a), "A") + "x"} {
+		if _, err := a.Open(text); err == nil {
+			t.Errorf("%.20q opens", text)
+		}
+	}
+}
+
+var decode = base64.RawURLEncoding.DecodeString

@@ -1,0 +1,210 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ory/fosite"
+
+	"vmcp/internal/entra"
+	"vmcp/services/authserver/internal/store"
+)
+
+// authorization is a request that was found good.
+type authorization struct {
+	params   url.Values
+	client   *store.Client
+	redirect string
+	state    string // empty: none
+	scopes   []string
+	prompt   string
+	consent  []byte // digest of what the consent page shows
+	fosite   fosite.AuthorizeRequester
+}
+
+// S256 challenges are 43 characters (RFC 7636 section 4.2).
+var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+
+// authorize is the authorization endpoint (RFC 6749 section 3.1).
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	if !s.starting.allow(clientIP(r)) {
+		s.errorPage(w, r, &Error{Code: codeUnavailable, Text: "Too many sign-ins from here. Wait a minute, then try again.",
+			Status: http.StatusTooManyRequests, RetryAfter: time.Minute}, nil)
+		return
+	}
+	params, err := readQuery(r)
+	if err != nil {
+		s.errorPage(w, r, &Error{Code: codeInvalidRequest, Text: "The application sent a malformed sign-in request. Start again from the application; if it stays, tell its developers.", cause: err}, nil)
+		return
+	}
+	a, err := s.readAuthorization(r.Context(), params)
+	if err != nil {
+		s.refuse(w, r, a, asError(err))
+		return
+	}
+	recordOf(r).client = a.client.ID
+	browser, cookie, err := s.meet(w, r)
+	if err != nil {
+		s.errorPage(w, r, internalError("finding the browser", err), a)
+		return
+	}
+	agreed, err := s.cfg.Store.Consented(r.Context(), browser.ID, a.client.ID, a.consent)
+	if err != nil {
+		s.errorPage(w, r, internalError("finding the consent", err), a)
+		return
+	}
+	if agreed && !slices.Contains(strings.Fields(a.prompt), "consent") {
+		s.toUpstream(w, r, a, browser, false)
+		return
+	}
+	transaction := random(32)
+	err = s.cfg.Store.AddPending(r.Context(), transaction, &store.Pending{
+		Stage: store.StageConsent, Browser: browser.ID, Request: params.Encode(), Expires: time.Now().Add(pendingTime),
+	}, maxPending)
+	if err != nil {
+		s.errorPage(w, r, pendingError(err), a)
+		return
+	}
+	s.consentPage(w, r, a, transaction, s.formToken(cookie, transaction))
+}
+
+func pendingError(err error) *Error {
+	if errors.Is(err, store.ErrBusy) {
+		return &Error{Code: codeUnavailable, Text: "Too many people are signing in. Wait a minute, then try again.", RetryAfter: time.Minute, cause: err}
+	}
+	return internalError("keeping the sign-in", err)
+}
+
+func readQuery(r *http.Request) (url.Values, error) {
+	if len(r.URL.RawQuery) > maxQuery {
+		return nil, errors.New("the query is too long")
+	}
+	return parseParams(r.URL.RawQuery)
+}
+
+// readAuthorization checks a request in full. With an authorization beside the error, client and redirect URI are good
+// and the client may be told; without, only the person (RFC 6749 section 4.1.2.1).
+func (s *Server) readAuthorization(ctx context.Context, params url.Values) (*authorization, error) {
+	c, err := s.cfg.Store.Client(ctx, params.Get("client_id"), time.Now())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, &Error{Code: codeInvalidClient, Status: http.StatusBadRequest,
+			Text: "This application is not registered here, or has not been used for long. Remove the server in the application and add it again, so that it registers anew."}
+	} else if err != nil {
+		return nil, internalError("finding the client", err)
+	}
+	a := &authorization{params: params, client: c, redirect: params.Get("redirect_uri"), state: params.Get("state"), prompt: params.Get("prompt")}
+	if !matchRedirect(a.redirect, c.RedirectURIs, c.AuthMethod == authNone) {
+		return nil, &Error{Code: codeInvalidRequest, Status: http.StatusBadRequest,
+			Text: "The application asked to be answered at an address that it has not registered. Nothing was sent there. Start again from the application; if it stays, tell its developers."}
+	}
+	switch {
+	case params.Has("request"):
+		return a, fail(codeRequestObject, "request objects are not supported")
+	case params.Has("request_uri"):
+		return a, fail(codeRequestURI, "request_uri is not supported")
+	case params.Get("response_type") != "code":
+		return a, fail(codeUnsupportedType, texts[codeUnsupportedType])
+	case params.Has("response_mode") && params.Get("response_mode") != "query":
+		return a, fail(codeInvalidRequest, "want response_mode query")
+	case !params.Has("code_challenge"):
+		return a, fail(codeInvalidRequest, "PKCE is required: send code_challenge and code_challenge_method=S256")
+	case params.Get("code_challenge_method") != "S256":
+		return a, fail(codeInvalidRequest, "want code_challenge_method S256")
+	case !challengeForm.MatchString(params.Get("code_challenge")):
+		return a, fail(codeInvalidRequest, "code_challenge is not one of S256")
+	case slices.Contains(strings.Fields(a.prompt), "none"):
+		return a, fail(codeLoginRequired, "sign-in needs a person: leave out prompt=none")
+	}
+	if err := s.checkResource(params["resource"]); err != nil {
+		return a, err
+	}
+	form := only(params, "client_id", "redirect_uri", "response_type", "scope", "state", "code_challenge", "code_challenge_method")
+	if !form.Has("state") {
+		form.Set("state", "none") // fosite demands one; the answer will have none
+	}
+	if !form.Has("scope") {
+		form.Set("scope", strings.Join(s.cfg.Endpoint.Scopes, " "))
+	}
+	a.fosite, err = s.provider.NewAuthorizeRequest(context.WithValue(ctx, redirectKey{}, a.redirect), &http.Request{Method: "GET", Form: form})
+	if err != nil {
+		return a, asError(err)
+	}
+	a.scopes = a.fosite.GetRequestedScopes()
+	a.consent = consentDigest(a)
+	return a, nil
+}
+
+// consentDigest covers what the page shows, and all that the client is registered with.
+func consentDigest(a *authorization) []byte {
+	h := sha256.New()
+	scopes := slices.Sorted(slices.Values(a.scopes))
+	for _, part := range [][]string{{a.client.ID, a.client.Name, redirectHostNoPort(a.redirect)}, a.client.RedirectURIs, scopes} {
+		for _, s := range part {
+			h.Write([]byte(s))
+			h.Write([]byte{0})
+		}
+		h.Write([]byte{1})
+	}
+	return h.Sum(nil)
+}
+
+// redirectHostNoPort: programs on this machine use another port each time.
+func redirectHostNoPort(redirect string) string {
+	if host, _, ok := splitLoopback(redirect); ok {
+		return host
+	}
+	return redirectHost(redirect)
+}
+
+// refuse tells the client, if it may be told, else the person.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *authorization, e *Error) {
+	if a == nil || e.Code == codeServerError {
+		s.errorPage(w, r, e, a)
+		return
+	}
+	recordOf(r).client = a.client.ID
+	noteError(r, e)
+	s.redirect(w, r, s.errorRedirect(a, e))
+}
+
+func (s *Server) redirect(w http.ResponseWriter, r *http.Request, to string) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// toUpstream sends the browser to Entra with a state that only this browser can bring back. approved says that the
+// person agreed just now.
+func (s *Server) toUpstream(w http.ResponseWriter, r *http.Request, a *authorization, b *store.Browser, approved bool) {
+	state, key := random(32), s.cfg.Secrets.Newest()
+	nonce, verifier, err := s.upstreamSecrets(key.ID, state)
+	if err == nil {
+		err = s.cfg.Store.AddPending(r.Context(), state, &store.Pending{
+			Stage: store.StageUpstream, Browser: b.ID, Request: a.params.Encode(), Approved: approved, KeyID: key.ID, Expires: time.Now().Add(pendingTime),
+		}, maxPending)
+	}
+	if err != nil {
+		s.errorPage(w, r, pendingError(err), a)
+		return
+	}
+	var opts entra.AuthorizeOptions
+	for _, p := range strings.Fields(a.prompt) {
+		if p == "login" || p == "select_account" {
+			opts.Prompt = p
+		}
+	}
+	if hint := a.params.Get("login_hint"); len(hint) <= 256 {
+		opts.LoginHint = hint
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	s.redirect(w, r, s.cfg.Upstream.AuthorizeURL(state, nonce, base64url(sum[:]), opts))
+}

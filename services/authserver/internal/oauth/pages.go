@@ -1,0 +1,155 @@
+package oauth
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"vmcp/internal/entra"
+)
+
+//go:embed pages/*.html
+var pageFiles embed.FS
+
+var pages = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
+
+// page is what every page has.
+type page struct {
+	Title     string
+	Gateway   string
+	Nonce     string // of the style
+	Reference string // stands in the log
+}
+
+// action is a way on.
+type action struct {
+	Text string
+	To   template.URL // made by us: an address of ours, or a redirect URI that was compared
+	Main bool
+}
+
+// write renders a page without scripts, frames or anything from elsewhere. formAction is where a form may lead,
+// redirects after it included.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name string, p *page, data any, formAction ...string) {
+	p.Gateway, p.Nonce, p.Reference = s.cfg.Name, random(16), recordOf(r).reference
+	var body bytes.Buffer
+	if err := pages.ExecuteTemplate(&body, name, data); err != nil {
+		s.cfg.Log.Error("rendering a page: " + err.Error())
+		http.Error(w, "the sign-in service has a problem of its own", http.StatusInternalServerError)
+		return
+	}
+	actions := "'none'"
+	if len(formAction) > 0 {
+		actions = strings.Join(formAction, " ")
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+p.Nonce+"'; form-action "+actions+"; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "same-origin") // no-referrer would make the form's Origin null
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write(body.Bytes()) // the browser is gone where it fails
+}
+
+func (s *Server) consentPage(w http.ResponseWriter, r *http.Request, a *authorization, transaction, token string) {
+	_, _, loopback := splitLoopback(a.redirect)
+	data := struct {
+		page
+		Client, Host, Resource, Scopes, Action, Transaction, Token string
+		Loopback                                                   bool
+	}{
+		page:   page{Title: "Let " + clientName(a) + " use " + s.cfg.Name + "?"},
+		Client: clientName(a), Host: redirectHost(a.redirect), Resource: s.cfg.Endpoint.URL, Scopes: strings.Join(a.scopes, " "),
+		Action: pathConsent, Transaction: transaction, Token: token, Loopback: loopback,
+	}
+	// Chrome applies form-action to the redirects after the form, too: to Entra, and with a known account on to the client.
+	s.write(w, r, http.StatusOK, "consent.html", &data.page, &data, "'self'", s.cfg.UpstreamOrigin, formSource(a.redirect))
+}
+
+// formSource is a redirect URI as a source of a Content-Security-Policy.
+func formSource(redirect string) string {
+	u, err := url.Parse(redirect)
+	if err != nil {
+		return ""
+	}
+	if u.Scheme != "https" && u.Scheme != "http" || strings.HasPrefix(u.Host, "[") { // no sources for IPv6
+		return u.Scheme + ":"
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+func clientName(a *authorization) string {
+	if a.client.Name == "" {
+		return "an application without a name"
+	}
+	return a.client.Name
+}
+
+// errorPage tells a person what went wrong and what to do. With a, they can go back and the application hears of it.
+func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error, a *authorization) {
+	noteError(r, e)
+	data := struct {
+		page
+		Paragraphs []string
+		Actions    []action
+	}{page: page{Title: "Sign-in did not work"}, Paragraphs: []string{e.Text}}
+	switch {
+	case e.Code == codeServerError && upstreamError(e) == nil:
+		data.Paragraphs = []string{"The sign-in service has a problem of its own. Try again in a minute; if it stays, tell the administrators of this gateway."}
+	case e.Status == http.StatusNotFound:
+		data.Title = "Nothing is here"
+	case e.Code == codeUnavailable:
+		data.Title = "Sign-in is not available at the moment"
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter/time.Second)))
+	}
+	if a != nil {
+		data.Actions = []action{
+			{"Try again", template.URL(s.cfg.AuthorizeOrigin + pathAuthorize + "?" + a.params.Encode()), true},
+			{"Back to " + clientName(a), template.URL(s.errorRedirect(a, e)), false},
+		}
+	}
+	s.write(w, r, e.status(), "message.html", &data.page, &data)
+}
+
+// noRolePage tells a person who signed in, but has no role.
+func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity, e *Error) {
+	noteError(r, e)
+	account := who.Username
+	if account == "" {
+		account = who.Email
+	}
+	if who.Name != "" && account != "" {
+		account = who.Name + " (" + account + ")"
+	} else if account == "" {
+		account = who.Name
+	}
+	again := url.Values{}
+	for name, values := range a.params {
+		again[name] = values
+	}
+	again.Set("prompt", "select_account")
+	data := struct {
+		page
+		Paragraphs []string
+		Actions    []action
+	}{
+		page: page{Title: "Your account has no role here"},
+		Paragraphs: []string{
+			"You are signed in as " + account + ", but this account has no role for " + s.cfg.Name + ", so " + clientName(a) + " was not connected.",
+			"Ask the administrators of " + s.cfg.Name + " to assign one of its app roles to your account in Microsoft Entra, to you or to a group that you are a direct member of. Then sign in again.",
+		},
+		Actions: []action{
+			{"Back to " + clientName(a), template.URL(s.errorRedirect(a, fail(codeAccessDenied, "the account has no role here"))), true},
+			{"Use another account", template.URL(s.cfg.AuthorizeOrigin + pathAuthorize + "?" + again.Encode()), false},
+		},
+	}
+	s.write(w, r, http.StatusForbidden, "message.html", &data.page, &data)
+}
