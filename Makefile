@@ -6,10 +6,10 @@ BIN   := bin
 TOOLS := .tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit e2e build lint generate fuzz bench conformance check tools
+.PHONY: help demo test unit e2e build lint generate k8s-render image fuzz bench conformance check tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## run the guide's gateway here and show who may do what (ONCE=1: end after the table; LISTEN=host:port)
 	@$(BIN)/demo $(if $(ONCE),-once) $(if $(LISTEN),-listen $(LISTEN))
@@ -29,7 +29,7 @@ e2e: ## the stories of e2e on real Envoy (RUN=regexp: some of them)
 build: ## build the services, vmcp, the demo and its MCP servers to bin/
 	go build -o $(BIN)/ ./cmd/... ./services/... ./internal/mcptest/cmd/...
 
-lint: tools ## gofmt, vet, staticcheck, govulncheck, buf, and whether generated code is current
+lint: tools ## gofmt, vet, staticcheck, govulncheck, buf, the manifests, and whether generated code is current
 	@set -e; unformatted=$$(gofmt -l *.go */); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -37,10 +37,20 @@ lint: tools ## gofmt, vet, staticcheck, govulncheck, buf, and whether generated 
 	$(TOOLS)/buf lint
 	@rm -rf .run/generated; $(TOOLS)/buf generate -o .run/generated
 	@diff -r -x '*.proto' .run/generated/proto proto || { echo 'generated code is not current: run make generate'; exit 1; }
+	@mkdir -p .run; $(MAKE) --no-print-directory k8s-render >.run/k8s.yaml
 	@tools/govulncheck $(TOOLS)/govulncheck ./...
 
 generate: tools ## write the Go code of proto/ anew
 	$(TOOLS)/buf generate
+
+k8s-render: $(TOOLS)/.built ## print the Kubernetes manifests of deploy/k8s/base
+	@$(TOOLS)/kustomize build deploy/k8s/base
+
+image: ## build the container images of the services, with docker or podman (TAG=dev)
+	@engine=$$(command -v docker || command -v podman) && $$engine info >/dev/null 2>&1 || { \
+	  echo 'no container engine answers here (docker or podman); deploy/images/services.Dockerfile says what it would build'; exit 1; }; \
+	for service in authz authserver aggregator; do \
+	  $$engine build -f deploy/images/services.Dockerfile --target $$service -t vmcp-$$service:$(or $(TAG),dev) . || exit 1; done
 
 fuzz: ## fuzz every parser and matcher (FUZZTIME=30s: how long each)
 	@tools/fuzz $(or $(FUZZTIME),30s)
@@ -56,6 +66,6 @@ check: lint test ## what should pass before a change is sent
 # The tools have a module of their own and are built for lint and generate only; the first time takes minutes.
 tools: $(TOOLS)/.built
 $(TOOLS)/.built: tools/go.mod tools/go.sum
-	@echo "building the tools of tools/go.mod to $(TOOLS), some minutes"
-	cd tools && go build -o ../$(TOOLS)/ tool
+	@echo "building the tools of tools/go.mod to $(TOOLS), some minutes" >&2
+	@cd tools && go build -o ../$(TOOLS)/ tool
 	@touch $@

@@ -1,12 +1,14 @@
 // Command demo shows the guide's gateway at work: it runs docs/examples/engineering-tools.yaml on this machine with a
-// test issuer and two small MCP servers, lets people of each role list and call every tool, and compares what happens
-// with what the guide says. Then it stays up for a client of yours. `make demo` starts it.
+// simulated Entra tenant and two small MCP servers, signs in one person of each role through the pages that a browser
+// would show, lets them list and call every tool, and compares what happens with what the guide says. Then it stays up
+// for a client of yours. `make demo` starts it.
 //
 // It owns the demonstration only: what runs is internal/stack, as under `vmcp up`.
 package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,14 +22,12 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stack"
-	"vmcp/internal/token/tokentest"
 )
 
 // The addresses that the example file names.
 const (
 	exampleListen = "127.0.0.1:4483"
 	exampleClient = "http://localhost:4483"
-	exampleIssuer = "http://127.0.0.1:4484"
 )
 
 func main() {
@@ -49,7 +49,6 @@ type demo struct {
 	root   string // of the repository: bin/, docs/, .tools/
 	dir    string // of this run: documents, tokens, logs
 	listen string
-	issuer *tokentest.Issuer
 	out    io.Writer
 }
 
@@ -68,10 +67,6 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 	if d.dir, err = d.makeDir(once); err != nil {
 		return err
 	}
-	if d.issuer, err = tokentest.Start("127.0.0.1:0"); err != nil {
-		return err
-	}
-	defer d.issuer.Close()
 	if err := d.writeDocuments(); err != nil {
 		return err
 	}
@@ -129,7 +124,8 @@ func (d *demo) makeDir(once bool) (string, error) {
 
 func (d *demo) file(name string) string { return filepath.Join(d.dir, name) }
 
-// writeDocuments copies the example with this run's addresses.
+// writeDocuments copies the example with this run's address, and makes the secrets that it names: the simulated tenant
+// takes any client secret, the demo's GitHub server any token.
 func (d *demo) writeDocuments() error {
 	text, err := os.ReadFile(filepath.Join(d.root, "docs/examples/engineering-tools.yaml"))
 	if err != nil {
@@ -139,7 +135,15 @@ func (d *demo) writeDocuments() error {
 	if err != nil {
 		return err
 	}
-	docs := strings.NewReplacer(exampleIssuer, d.issuer.URL, exampleClient, "http://localhost:"+port).Replace(string(text))
+	docs := strings.NewReplacer(exampleClient, "http://localhost:"+port).Replace(string(text))
+	for name, key := range map[string]string{"idp-client-secret": "client-secret", "github-pat": "token"} {
+		if err := os.MkdirAll(d.file("secrets/"+name), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(d.file("secrets/"+name+"/"+key), []byte(rand.Text()), 0o600); err != nil {
+			return err
+		}
+	}
 	return os.WriteFile(d.file("gateway.yaml"), []byte(docs), 0o600)
 }
 
@@ -150,8 +154,9 @@ func (d *demo) stack() stack.Config {
 		return image + "=" + relative(filepath.Join(bin, server+"-mcp")) + " --record " + relative(d.file(server+".calls"))
 	}
 	return stack.Config{
-		Source: gatewayconfig.Source{Paths: []string{relative(d.file("gateway.yaml"))}},
-		Listen: d.listen, State: d.dir, Bin: bin, Tools: filepath.Join(d.root, ".tools"), Progress: d.out,
+		Source:   gatewayconfig.Source{Paths: []string{relative(d.file("gateway.yaml"))}, Secrets: relative(d.file("secrets"))},
+		EntraSim: true,
+		Listen:   d.listen, State: d.dir, Bin: bin, Tools: filepath.Join(d.root, ".tools"), Progress: d.out,
 		Run: []string{
 			program("ghcr.io/github/github-mcp-server:latest", "github"),
 			program("ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1", "kubernetes"),

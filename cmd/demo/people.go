@@ -13,18 +13,19 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"vmcp/internal/browser"
 )
 
-// tokenLife is longer than an issuer should allow: a demo that stays up has nobody who signs in again.
-const tokenLife = 8 * time.Hour
-
-// person is one account of the demo.
+// person is one account of the simulated tenant.
 type person struct {
-	name string
+	name string // before @contoso.example
 	role string // app role; empty: none assigned
 }
 
-var people = []person{{"ann", "mcp-developers"}, {"bob", "mcp-platform"}, {"carol", "mcp-admin"}, {"dave", ""}}
+var people = []person{{"dev", "mcp-developers"}, {"platform", "mcp-platform"}, {"admin", "mcp-admin"}, {"norole", ""}}
+
+func (p person) account() string { return p.name + "@contoso.example" }
 
 func (p person) title() string {
 	if p.role == "" {
@@ -90,40 +91,50 @@ func (c cell) words() string {
 }
 
 // guideSays is what the guide's policies promise: everything to the three roles but delete_namespace to developers, and
-// nothing to who has no role.
+// nothing to who has no role: that person's sign-in ends on a page that says so, without a token.
 func guideSays(p person, tool string) cell {
 	switch {
 	case p.role == "":
-		return cell{false, "403"}
+		return cell{false, "401"}
 	case p.role == "mcp-developers" && tool == deleteNamespace:
 		return cell{false, "denied"}
 	}
 	return cell{true, "ok"}
 }
 
-// token is an access token for the person, such as the sign-in will give.
-func (d *demo) token(p person) string {
-	_, port, _ := strings.Cut(d.listen, ":") // loopback by name or IPv4
-	claims := map[string]any{
-		"sub": p.name, "aud": "http://localhost:" + port, "client_id": "demo", "exp": time.Now().Add(tokenLife).Unix(),
+// signIn goes through discovery, registration, consent and Entra's pages as the person. A person without a role ends on
+// a page that says so, and gets no token.
+func signIn(ctx context.Context, url string, p person) (token string, err error) {
+	app, err := browser.NewApplication(ctx, url, "vMCP demo")
+	if err != nil {
+		return "", err
 	}
-	if p.role != "" {
-		claims["roles"] = []string{p.role}
+	tokens, err := app.SignIn(ctx, browser.New(), p.account())
+	page, ended := errors.AsType[*browser.ErrPage](err)
+	switch {
+	case ended && p.role == "" && page.Page.Status == http.StatusForbidden && strings.Contains(page.Page.Text, "role"):
+		return "", nil
+	case err == nil && p.role == "":
+		return "", errors.New("the sign-in gave a token, although no role is assigned")
 	}
-	return d.issuer.Mint(claims)
+	return tokens.Access, err
 }
 
 // visit lets a person list and call every tool.
-func (d *demo) visit(ctx context.Context, url string, p person) (map[string]cell, error) {
+func visit(ctx context.Context, url string, p person) (map[string]cell, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	carrier := &bearer{token: d.token(p)}
+	token, err := signIn(ctx, url, p)
+	if err != nil {
+		return nil, fmt.Errorf("%s signs in: %w", p.name, err)
+	}
+	carrier := &bearer{token: token}
 	client := &http.Client{Transport: carrier}
 	cells := map[string]cell{}
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "demo", Version: "1"}, nil).Connect(ctx,
 		&mcp.StreamableClientTransport{Endpoint: url, HTTPClient: client, MaxRetries: -1}, nil)
 	if err != nil {
-		if carrier.status.Load() != http.StatusForbidden {
+		if carrier.status.Load() != http.StatusUnauthorized || token != "" {
 			return nil, fmt.Errorf("%s connects: %w", p.name, err)
 		}
 		for _, t := range tools { // a client gives up here; whoever calls all the same gets no further

@@ -18,7 +18,7 @@ import (
 func (d *demo) show(ctx context.Context, s *stack.Stack) error {
 	seen := map[person]map[string]cell{}
 	for _, p := range people {
-		cells, err := d.visit(ctx, s.URL, p)
+		cells, err := visit(ctx, s.URL, p)
 		if err != nil {
 			return err
 		}
@@ -41,15 +41,15 @@ func (d *demo) show(ctx context.Context, s *stack.Stack) error {
 		return err
 	}
 	if deletions != 2 {
-		wrong = append(wrong, fmt.Sprintf("the server was asked %d times for delete_namespace, want 2: by bob and carol",
+		wrong = append(wrong, fmt.Sprintf("the server was asked %d times for delete_namespace, want 2: by platform and admin",
 			deletions))
 	}
 	if len(wrong) > 0 {
 		return errors.New("not as the guide says:\n  " + strings.Join(wrong, "\n  "))
 	}
 	fmt.Fprintf(d.out, `
-All %d cells are as the guide says. A call without a token gets 401. The Kubernetes server ran
-delete_namespace twice, for bob and carol: ann's call never reached it.
+All %d cells are as the guide says. The person without a role was told so at sign-in and got no token.
+The Kubernetes server ran delete_namespace twice, for platform and admin: dev's call never reached it.
 `, len(people)*len(tools))
 	return nil
 }

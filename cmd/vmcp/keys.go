@@ -37,15 +37,13 @@ func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	flags := flag.NewFlagSet("vmcp keys new", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	id := flags.String("id", time.Now().UTC().Format("20060102t150405"), "`name` of the new key; of several in one Secret the last by name is the one that seals")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: vmcp keys new [-id NAME] seal|session|authserver|tls…\n\n"+
+		fmt.Fprintf(stderr, "usage: vmcp keys new seal|session|authserver|tls…\n\n"+
 			"Prints new keys as Kubernetes Secrets, to be piped into kubectl apply -f -:\n\n"+
 			"  seal        what authz decided, on its way to the aggregator\n"+
 			"  session     session ids of clients\n"+
 			"  authserver  the state of the authorization server\n"+
 			"  tls         a certificate for each role, good for a year; the authority's key is thrown away\n\n")
-		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -56,11 +54,12 @@ func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		flags.Usage()
 		return errUsage
 	}
+	id := time.Now().UTC().Format("20060102t150405") // the last by name seals
 	var secrets []secret
 	for _, kind := range flags.Args() {
 		switch {
 		case slices.Contains([]string{"seal", "session", "authserver"}, kind):
-			secrets = append(secrets, newSecret("vmcp-keys-"+kind, "Opaque", map[string]string{*id: keyring.New()}))
+			secrets = append(secrets, newSecret("vmcp-keys-"+kind, "Opaque", map[string]string{id: keyring.New()}))
 		case kind == "tls":
 			certificates, err := newCertificates(time.Now().Add(oneYear))
 			if err != nil {

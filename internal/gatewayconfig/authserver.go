@@ -40,6 +40,14 @@ func (r *resolver) authServer() {
 	default:
 		r.server.bad(join("metadata.annotations", registerAnnotation), "want enabled or disabled")
 	}
+	server.RevocationSilence = time.Minute
+	if text, ok := metaOf(r.server.object).Annotations[silenceAnnotation]; ok {
+		d, err := time.ParseDuration(text)
+		if err != nil || d != 0 && d < 10*time.Second {
+			r.server.bad(join("metadata.annotations", silenceAnnotation), "want 10s or more, or 0s for no limit")
+		}
+		server.RevocationSilence = d
+	}
 	if len(cfg.BaselineClientScopes) > 10 {
 		r.server.bad(at+".baselineClientScopes", "%d scopes; at most 10", len(cfg.BaselineClientScopes))
 	}

@@ -163,6 +163,10 @@ type AuthServer struct {
 	Registration bool     // clients may register themselves (RFC 7591); annotation vmcp/client-registration: disabled
 	Confidential bool     // and may get a secret
 	ClientScopes []string // baselineClientScopes: every client may ask for these
+
+	// RevocationSilence is for authz: how long nothing may be heard about revocations before nobody is let in; 0: for ever.
+	// Annotation vmcp/revocation-silence, 60s by default.
+	RevocationSilence time.Duration
 }
 
 // Upstream is one identity provider of the authorization server.

@@ -117,6 +117,7 @@ func (r *resolver) issuer(doc *document) (allowHTTP bool) {
 const (
 	originsAnnotation  = "vmcp/allowed-origins"
 	registerAnnotation = "vmcp/client-registration"
+	silenceAnnotation  = "vmcp/revocation-silence"
 	sessionsAnnotation = "vmcp/sessions"
 )
 
@@ -130,7 +131,7 @@ func annotations(d *document, known ...string) {
 }
 
 func (r *resolver) origins() []string {
-	annotations(r.server, originsAnnotation, registerAnnotation)
+	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation)
 	var list []string
 	text := metaOf(r.server.object).Annotations[originsAnnotation]
 	for o := range strings.SplitSeq(text, ",") {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +43,12 @@ type Config struct {
 	TLSKey    string
 	PublicTLS bool // TLS ends in front of Listen: issuer and resourceUrl name another origin
 	Workers   int  // Envoy's worker threads; 0: 1
+	// EntraSim starts a simulated Entra tenant and signs people in there; EntraAddress names one that runs already
+	// (http://127.0.0.1:PORT). Issuers stay Microsoft's.
+	EntraSim     bool
+	EntraVersion int    // of the simulation's access tokens: 1 or 2; 0: as a new tenant, 1
+	People       string // YAML file with the simulation's people; empty: one for each role of the guide
+	EntraAddress string
 	// StartTimeout bounds the time until calls succeed; 0: 60 s.
 	StartTimeout time.Duration
 	Progress     io.Writer
@@ -53,7 +60,8 @@ type Stack struct {
 	State  string // directory: logs, audit.jsonl, access.jsonl, keys, lists
 	Listen string // host:port
 
-	run      string // sockets
+	run      string   // sockets
+	services []string // that say when they are ready, in the order of asking
 	endpoint string
 	mu       sync.Mutex
 	pids     map[string]int
@@ -91,7 +99,20 @@ func Up(ctx context.Context, cfg Config, ready func(*Stack)) error {
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
-	services := []child.Config{s.authz(&cfg), s.aggregator(&cfg)}
+	services := []child.Config{s.authz(&cfg, gw), s.aggregator(&cfg)}
+	if gw.AuthServer != nil {
+		if cfg.EntraSim {
+			sim, err := s.entrasim(&cfg, gw.AuthServer)
+			if err != nil {
+				return err
+			}
+			services = append(services, sim)
+		}
+		services = append(services, s.authserver(&cfg))
+		s.services = append(s.services, "authserver")
+	} else if cfg.EntraSim {
+		return errors.New("--entra-sim: the VirtualMCPServer has no authServerConfig, so nobody signs in through Entra")
+	}
 	for _, c := range services {
 		fmt.Fprintln(cfg.Progress, "starting", c.Name)
 		g.Go(func() error { return s.supervise(ctx, c) })
@@ -143,7 +164,7 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 	if err := checkOrigins(cfg, gw, scheme); err != nil {
 		return nil, err
 	}
-	s := &Stack{Listen: cfg.Listen, State: cfg.State, endpoint: gw.Endpoint.Path, pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
+	s := &Stack{services: []string{"aggregator", "authz"}, Listen: cfg.Listen, State: cfg.State, endpoint: gw.Endpoint.Path, pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
 	switch {
 	case cfg.PublicTLS && gw.Endpoint.URL != "":
 		s.URL = gw.Endpoint.URL
@@ -166,12 +187,12 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 	if s.State, err = filepath.Abs(s.State); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{s.State, s.file("authz"), s.file("aggregator"), s.file("parked-tls")} {
+	for _, dir := range []string{s.State, s.file("authz"), s.file("aggregator"), s.file("authserver"), s.file("parked-tls")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("making the state directory: %w", err)
 		}
 	}
-	for _, ring := range []string{"seal", "session"} {
+	for _, ring := range []string{"seal", "session", "authserver"} {
 		if err := keyring.Ensure(s.file("keys/" + ring)); err != nil {
 			return nil, err
 		}
@@ -317,9 +338,13 @@ func (c *Config) documents() []string {
 	return args
 }
 
-func (s *Stack) authz(cfg *Config) child.Config {
+func (s *Stack) authz(cfg *Config, gw *gatewayconfig.Gateway) child.Config {
+	args := cfg.documents()
+	if gw.AuthServer != nil {
+		args = append(args, "-authserver", "unix:"+s.sock("authserver-rpc"))
+	}
 	return child.Config{Name: "authz", Path: filepath.Join(cfg.Bin, "authz"), Log: s.file("authz.log"),
-		Args: append(cfg.documents(),
+		Args: append(args,
 			"-listen", "unix:"+s.sock("authz"), "-admin", "unix:"+s.sock("authz-admin"),
 			"-aggregator", "unix:"+s.sock("catalog"), "-seal-keys", s.file("keys/seal"),
 			"-state", s.file("authz"), "-audit-log", s.file("audit.jsonl"), "-client-address", cfg.Listen)}
@@ -334,6 +359,44 @@ func (s *Stack) aggregator(cfg *Config) child.Config {
 		args = append(args, "-run", r)
 	}
 	return child.Config{Name: "aggregator", Path: filepath.Join(cfg.Bin, "aggregator"), Log: s.file("aggregator.log"), Args: args}
+}
+
+func (s *Stack) authserver(cfg *Config) child.Config {
+	args := append(cfg.documents(),
+		"-listen", "unix:"+s.sock("authserver"), "-rpc", "unix:"+s.sock("authserver-rpc"), "-admin", "unix:"+s.sock("authserver-admin"),
+		"-keys", s.file("keys/authserver"), "-state", s.file("authserver"))
+	if cfg.EntraAddress != "" {
+		args = append(args, "-entra-address", cfg.EntraAddress)
+	}
+	return child.Config{Name: "authserver", Path: filepath.Join(cfg.Bin, "authserver"), Log: s.file("authserver.log"), Args: args}
+}
+
+// entrasim is the simulated tenant, for the application that the documents name.
+func (s *Stack) entrasim(cfg *Config, as *gatewayconfig.AuthServer) (child.Config, error) {
+	up := as.Upstreams[0]
+	issuer, err := url.Parse(up.IssuerURL)
+	if err != nil {
+		return child.Config{}, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return child.Config{}, fmt.Errorf("--entra-sim: %w", err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	cfg.EntraAddress = "http://" + address
+	secret := s.file("entrasim.secret")
+	if err := os.WriteFile(secret, []byte(up.ClientSecret), 0o600); err != nil {
+		return child.Config{}, fmt.Errorf("--entra-sim: %w", err)
+	}
+	args := []string{
+		"-listen", address, "-tenant", strings.Split(strings.Trim(issuer.Path, "/"), "/")[0], "-client-id", up.ClientID,
+		"-client-secret-file", secret, "-redirect-uri", up.RedirectURI, "-access-token-version", strconv.Itoa(cfg.EntraVersion),
+	}
+	if cfg.People != "" {
+		args = append(args, "-people", cfg.People)
+	}
+	return child.Config{Name: "entrasim", Path: filepath.Join(cfg.Bin, "entrasim"), Log: s.file("entrasim.log"), Args: args}, nil
 }
 
 // supervise runs a service until ctx ends. Only Restart and Kill end it otherwise without ending everything.
@@ -403,7 +466,7 @@ func (s *Stack) PID(name string) int {
 
 // wait returns when every part says that it is ready.
 func (s *Stack) wait(ctx context.Context) error {
-	for _, name := range []string{"aggregator", "authz"} {
+	for _, name := range s.services {
 		if err := waitReady(ctx, s.sock(name+"-admin")); err != nil {
 			return fmt.Errorf("%s does not become ready: %w (log %s)", name, err, s.file(name+".log"))
 		}

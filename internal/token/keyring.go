@@ -26,7 +26,7 @@ const (
 type schedule struct {
 	refresh time.Duration // between two fetches
 	demand  time.Duration // between two fetches that unknown keys ask for
-	wait    time.Duration // how long a token with an unknown key waits for a fetch
+	wait    time.Duration // how long a token with an unknown key waits for a fetch; 0: there are none
 	trust   time.Duration // after the last good fetch; 0: until the next
 }
 
@@ -119,6 +119,9 @@ func (r *keyring) known(h header) (found *key) {
 
 // demand asks for a fetch and returns what is closed after it; nil when one was made too recently.
 func (r *keyring) demand() <-chan struct{} {
+	if r.schedule.wait == 0 {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fetch == nil {

@@ -44,6 +44,7 @@ type Config struct {
 	Issuer   gatewayconfig.Issuer
 	Audience string
 	KeysFile string // where the last good keys are kept; empty: nowhere
+	Pushed   bool   // the keys come by SetKeys alone: Run is not used, and nobody waits for an unknown key
 	Log      *zap.Logger
 }
 
@@ -79,6 +80,9 @@ func New[V any](cfg Config, build func(Claims) (V, error)) (*Verifier[V], error)
 		return nil, err
 	}
 	ring := keyring{issuer: cfg.Issuer.URL, fetchKeys: source.fetchKeys, file: cfg.KeysFile, schedule: fetching, log: cfg.Log}
+	if cfg.Pushed {
+		ring.schedule = schedule{}
+	}
 	return &Verifier[V]{cfg: cfg, build: build, keys: ring.open()}, nil
 }
 

@@ -444,6 +444,62 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// Pushed keys: a token with an unknown one is refused at once, as nobody fetches.
+func TestPushedKeys(t *testing.T) {
+	i := startIssuer(t)
+	cfg := issuerConfig(i)
+	cfg.Pushed = true
+	v := newVerifier(t, cfg)
+	if err := v.SetKeys(i.JWKS()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(i.Mint(good(nil))); err != nil {
+		t.Error(err)
+	}
+	begin := time.Now()
+	for range 20 {
+		if _, err := v.Verify(i.Sign(map[string]any{"kid": rand.Text()}, payload(i, nil))); !errors.Is(err, ErrUnknownKey) {
+			t.Errorf("unknown key: got %v", err)
+		}
+	}
+	if took := time.Since(begin); took > 600*time.Millisecond || i.Fetches() != 0 {
+		t.Errorf("20 unknown keys took %v and %d fetches", took, i.Fetches())
+	}
+}
+
+// What we mint is what we verify.
+func TestIssued(t *testing.T) {
+	i := startIssuer(t)
+	v := newVerifier(t, issuerConfig(i))
+	if err := v.SetKeys(i.JWKS()); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Truncate(time.Second)
+	in := Issued{Issuer: i.URL, Audience: audience, Subject: "ann", ClientID: "app", Scope: "a b", TSID: "session", JTI: "one", TID: "tenant", OID: "object",
+		AuthTime: now.Add(-time.Hour), IssuedAt: now, Expiry: now.Add(time.Hour)}
+	payload, err := in.Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(payload, []byte(`"groups":[]`)) {
+		t.Errorf("no roles are not an empty list: %s", payload)
+	}
+	got, err := v.Verify(i.Sign(nil, payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Claims{Payload: payload, Issuer: i.URL, Subject: "ann", ClientID: "app", TSID: "session", JTI: "one", Scope: []string{"a", "b"}, Expiry: in.Expiry, IssuedAt: now}
+	if diff := cmp.Diff(got.Claims, want); diff != "" {
+		t.Error(diff)
+	}
+	for range 64 {
+		in.Groups = append(in.Groups, strings.Repeat("r", 128))
+	}
+	if _, err := in.Payload(); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("64 long roles: %v", err)
+	}
+}
+
 func TestUnknownKeyFlood(t *testing.T) {
 	i := startIssuer(t)
 	v := newVerifier(t, issuerConfig(i))

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 
 	"vmcp/internal/gatewayconfig"
@@ -19,6 +20,7 @@ type config struct {
 	health      string
 	tls         string
 	aggregator  list
+	authserver  string
 	sealKeys    string
 	state       string
 	auditLog    string
@@ -44,8 +46,9 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
 	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
 	fs.Var(&c.aggregator, "aggregator", "`address` of an aggregator's catalog, where a name may stand for many replicas; may be repeated")
+	fs.StringVar(&c.authserver, "authserver", "", "`address` where authserver tells its keys and revocations, where the documents have an authServerConfig")
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
-	fs.StringVar(&c.state, "state", "", "`directory` for the issuer's last good keys; empty: none are kept")
+	fs.StringVar(&c.state, "state", "", "`directory` for the issuer's last good keys and revocations; empty: none are kept")
 	fs.StringVar(&c.auditLog, "audit-log", "-", "`file` for the audit trail; - for standard output")
 	fs.StringVar(&c.clients, "client-address", "", "`host:port` that clients connect to, where it is on loopback: its names are then accepted")
 	fs.BoolVar(&c.anonymous, "allow-anonymous", false, "allow incomingAuth.type anonymous although clients do not connect by loopback")
@@ -64,6 +67,14 @@ func (c *config) validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// kept is the path of a file in the state directory; empty where there is none.
+func (c *config) kept(name string) string {
+	if c.state == "" {
+		return ""
+	}
+	return filepath.Join(c.state, name)
 }
 
 // loopbackPort is the port of a client address on loopback, 0 for another address or none.

@@ -11,11 +11,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"reflect"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -32,6 +32,7 @@ import (
 	"vmcp/services/authz/internal/engine"
 	"vmcp/services/authz/internal/extauthz"
 	"vmcp/services/authz/internal/permit"
+	"vmcp/services/authz/internal/revocation"
 )
 
 // maxMessage is above Envoy's body limit of 4 MiB with its headers (design.md section 3).
@@ -87,17 +88,25 @@ func run(ctx context.Context, log *zap.Logger) error {
 		Engine: eng, Keys: sealKeys, Audit: auditLog, Log: log,
 	}
 	if !gw.Authz.Anonymous {
-		keysFile := ""
-		if cfg.state != "" {
-			keysFile = filepath.Join(cfg.state, "issuer-keys.json")
-		}
+		own := gw.Authz.Issuer.Own && cfg.authserver != ""
 		check.Verifier, err = token.New(token.Config{
-			Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: keysFile, Log: log,
+			Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: cfg.kept("issuer-keys.json"), Pushed: own, Log: log,
 		}, extauthz.NewCaller)
 		if err != nil {
 			return err
 		}
-		g.Go(func() error { return check.Verifier.Run(ctx) })
+		if own {
+			conn, err := identity.Dial(cfg.authserver, daemon.RoleAuthServer)
+			if err != nil {
+				return fmt.Errorf("authserver: %w", err)
+			}
+			defer conn.Close()
+			check.Revoked = revocation.New(revocation.Config{File: cfg.kept("revocations.json"), Silence: gw.AuthServer.RevocationSilence, Log: log})
+			g.Go(func() error { return check.Revoked.Watch(ctx, conn) })
+			g.Go(func() error { return revocation.WatchKeys(ctx, conn, check.Verifier.SetKeys, log) })
+		} else {
+			g.Go(func() error { return check.Verifier.Run(ctx) })
+		}
 	}
 	checks := extauthz.New(check)
 
@@ -133,7 +142,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	authv3.RegisterAuthorizationServer(server, checks)
-	permissions := &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name}
+	permissions := &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name, Revoked: check.Revoked}
 	gatewayv1.RegisterPermissionsServer(server, permissions)
 	l, err := identity.Listen(cfg.listen, daemon.RoleEnvoy)
 	if err != nil {
@@ -154,6 +163,11 @@ func run(ctx context.Context, log *zap.Logger) error {
 	}
 	admin := daemon.NewAdmin()
 	admin.AddCheck("decisions", checks.Ready)
+	if check.Revoked != nil {
+		admin.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vmcp_revocation_feed_silence_seconds",
+			Help: "How long authserver has said nothing about revocations; over 5 is a reason to look."},
+			func() float64 { return check.Revoked.Silence().Seconds() }))
+	}
 	g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
 	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
 	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })

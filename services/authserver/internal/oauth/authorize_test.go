@@ -39,21 +39,25 @@ func TestAuthorizeRefuses(t *testing.T) {
 	a := w.app()
 	b := w.browser()
 	for what, change := range map[string]func(*flow) string{
-		"no client":               func(f *flow) string { f.params.Del("client_id"); return f.address() },
-		"unknown client":          func(f *flow) string { f.params.Set("client_id", "nobody"); return f.address() },
-		"no redirect":             func(f *flow) string { f.params.Del("redirect_uri"); return f.address() },
-		"another redirect":        func(f *flow) string { f.params.Set("redirect_uri", "https://evil.example.com/cb"); return f.address() },
-		"another path":            func(f *flow) string { f.params.Set("redirect_uri", callbackURI+"/x"); return f.address() },
-		"two redirects":           func(f *flow) string { return f.address() + "&redirect_uri=" + url.QueryEscape(callbackURI) },
-		"two states":              func(f *flow) string { return f.address() + "&state=x" },
-		"two clients":             func(f *flow) string { return f.address() + "&client_id=x" },
-		"a broken escape":         func(f *flow) string { return f.address() + "&x=%zz" },
-		"a semicolon":             func(f *flow) string { return f.address() + "&x=1;y=2" },
-		"a zero byte":             func(f *flow) string { return f.address() + "&x=%00" },
-		"no UTF-8":                func(f *flow) string { return f.address() + "&x=%ff" },
-		"a very long query":       func(f *flow) string { return f.address() + "&x=" + strings.Repeat("a", maxQuery) },
-		"very many parameters":    func(f *flow) string { return f.address() + strings.Repeat("&a=", maxParams) },
-		"unknown client and code": func(f *flow) string { f.params.Set("client_id", "x"); f.params.Del("code_challenge"); return f.address() },
+		"no client":            func(f *flow) string { f.params.Del("client_id"); return f.address() },
+		"unknown client":       func(f *flow) string { f.params.Set("client_id", "nobody"); return f.address() },
+		"no redirect":          func(f *flow) string { f.params.Del("redirect_uri"); return f.address() },
+		"another redirect":     func(f *flow) string { f.params.Set("redirect_uri", "https://evil.example.com/cb"); return f.address() },
+		"another path":         func(f *flow) string { f.params.Set("redirect_uri", callbackURI+"/x"); return f.address() },
+		"two redirects":        func(f *flow) string { return f.address() + "&redirect_uri=" + url.QueryEscape(callbackURI) },
+		"two states":           func(f *flow) string { return f.address() + "&state=x" },
+		"two clients":          func(f *flow) string { return f.address() + "&client_id=x" },
+		"a broken escape":      func(f *flow) string { return f.address() + "&x=%zz" },
+		"a semicolon":          func(f *flow) string { return f.address() + "&x=1;y=2" },
+		"a zero byte":          func(f *flow) string { return f.address() + "&x=%00" },
+		"no UTF-8":             func(f *flow) string { return f.address() + "&x=%ff" },
+		"a very long query":    func(f *flow) string { return f.address() + "&x=" + strings.Repeat("a", maxQuery) },
+		"very many parameters": func(f *flow) string { return f.address() + strings.Repeat("&a=", maxParams) },
+		"unknown client and code": func(f *flow) string {
+			f.params.Set("client_id", "x")
+			f.params.Del("code_challenge")
+			return f.address()
+		},
 	} {
 		refusedPage(t, w, what, b.get(change(a.flow())), http.StatusBadRequest)
 	}
@@ -110,8 +114,12 @@ func TestAuthorizeAccepts(t *testing.T) {
 		"resource in upper case": func(f *flow) { f.params.Set("resource", "HTTPS://MCP.EXAMPLE.COM/mcp") },
 		"another port":           func(f *flow) { f.redirect = "http://127.0.0.1:1024/callback"; f.params.Set("redirect_uri", f.redirect) },
 		"response mode":          func(f *flow) { f.params.Set("response_mode", "query") },
-		"unknown parameters":     func(f *flow) { f.params.Set("audience", "https://x"); f.params.Set("registration", "{}"); f.params.Set("x", "y") },
-		"prompt":                 func(f *flow) { f.params.Set("prompt", "select_account consent") },
+		"unknown parameters": func(f *flow) {
+			f.params.Set("audience", "https://x")
+			f.params.Set("registration", "{}")
+			f.params.Set("x", "y")
+		},
+		"prompt": func(f *flow) { f.params.Set("prompt", "select_account consent") },
 	} {
 		f := a.flow()
 		change(f)

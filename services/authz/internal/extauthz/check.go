@@ -23,6 +23,7 @@ import (
 	"vmcp/internal/token"
 	"vmcp/services/authz/internal/audit"
 	"vmcp/services/authz/internal/engine"
+	"vmcp/services/authz/internal/revocation"
 )
 
 // Config is what a Server is made of.
@@ -37,6 +38,7 @@ type Config struct {
 	Engine   *engine.Engine
 	Keys     *keyring.Ring
 	Verifier *token.Verifier[*Caller] // nil: anonymous
+	Revoked  *revocation.List         // nil: the issuer tells us of no revocations
 	Audit    *audit.Log
 	Log      *zap.Logger
 }
@@ -83,6 +85,11 @@ func New(cfg Config) *Server {
 func (s *Server) Ready() error {
 	if s.cfg.Engine.Snapshot() == nil {
 		return errors.New("no policies or no catalog yet")
+	}
+	if s.cfg.Revoked != nil {
+		if err := s.cfg.Revoked.Ready(); err != nil {
+			return err
+		}
 	}
 	if s.cfg.Verifier != nil {
 		return s.cfg.Verifier.Ready()
@@ -257,6 +264,14 @@ func (s *Server) authenticate(r *request) (*Caller, *denial) {
 		return nil, notReady
 	case err != nil:
 		return nil, s.unauthorized("invalid_token", "bad_token", err)
+	case s.cfg.Revoked == nil:
+		return caller, nil
+	}
+	if s.cfg.Revoked.Ready() != nil {
+		return nil, notReady
+	}
+	if c := caller.Claims; s.cfg.Revoked.Revoked(revocation.Token{TSID: c.TSID, JTI: c.JTI, Subject: c.Subject, ClientID: c.ClientID, IssuedAt: c.IssuedAt}) {
+		return nil, s.unauthorized("invalid_token", "revoked", errors.New("the token was revoked"))
 	}
 	return caller, nil
 }

@@ -15,6 +15,7 @@ import (
 	"vmcp/internal/policy"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authz/internal/engine"
+	"vmcp/services/authz/internal/revocation"
 )
 
 // Server implements gateway.v1.Permissions.
@@ -23,6 +24,7 @@ type Server struct {
 	Engine        *engine.Engine
 	Keys          *keyring.Ring
 	VirtualServer string
+	Revoked       *revocation.List // nil: the issuer tells us of no revocations
 }
 
 // catalogWait is how long a digest that is not known yet is waited for: the aggregator may ask before its own update
@@ -71,6 +73,12 @@ func (s *Server) open(seal string) (*gatewayv1.Decision, error) {
 		return nil, status.Error(codes.Unauthenticated, "sealed for another virtual server")
 	case d.ExpiresAt != 0 && time.Now().Unix() >= d.ExpiresAt:
 		return nil, status.Error(codes.Unauthenticated, "the token has expired")
+	case s.Revoked == nil || len(d.TokenPayload) == 0:
+		return d, nil
+	case s.Revoked.Ready() != nil:
+		return nil, status.Error(codes.Unavailable, "nothing is heard about revocations")
+	case s.Revoked.RevokedPayload(d.TokenPayload):
+		return nil, status.Error(codes.Unauthenticated, "the token was revoked")
 	}
 	return d, nil
 }

@@ -1,0 +1,27 @@
+# The services, one image each: make image, or
+#
+#   docker build -f deploy/images/services.Dockerfile --target authz -t vmcp-authz:dev .
+#
+# from the root of the repository, with target authz, authserver or aggregator. Envoy runs from its own image,
+# envoyproxy/envoy:distroless-v1.40.0.
+FROM golang:1.26.8 AS build
+WORKDIR /src
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /out/ ./services/...
+
+# No shell, no packages: the authorities of public servers, and one program that runs as nobody in particular.
+FROM scratch AS base
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+USER 65532:65532
+
+FROM base AS authz
+COPY --from=build /out/authz /authz
+ENTRYPOINT ["/authz"]
+
+FROM base AS authserver
+COPY --from=build /out/authserver /authserver
+ENTRYPOINT ["/authserver"]
+
+FROM base AS aggregator
+COPY --from=build /out/aggregator /aggregator
+ENTRYPOINT ["/aggregator"]

@@ -1,0 +1,288 @@
+// Package revocation knows which access tokens were ended before their time. It owns the list and the watching of
+// authserver's feed; who is refused for it, and how, is extauthz's and permit's.
+//
+// The last list stays on disk, so that a restart while authserver is away forgets nothing.
+package revocation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	gatewayv1 "vmcp/proto/gateway/v1"
+)
+
+// Config says where the list is kept and how long it may go without news.
+type Config struct {
+	File    string        // where the last list is kept; empty: nowhere
+	Silence time.Duration // how long the feed may be silent before nobody is let in; 0: for ever
+	Log     *zap.Logger
+}
+
+// Token is what revocations are about.
+type Token struct {
+	TSID, JTI, Subject, ClientID string
+	IssuedAt                     time.Time
+}
+
+// List is what is revoked. It is safe for concurrent use.
+type List struct {
+	cfg Config
+
+	mu      sync.RWMutex
+	entries map[entry]times
+	heard   time.Time // the last message of the feed; at first, when we started
+	quiet   bool      // the silence was logged
+}
+
+// entry is what a revocation names.
+type entry struct{ Kind, Value string }
+
+// times are those of a revocation, in milliseconds since the Unix epoch.
+type times struct{ Revoked, Forget int64 }
+
+// Kinds of entries: the names of the claims.
+const (
+	session = "tsid"
+	one     = "jti"
+	person  = "sub"
+	client  = "client_id"
+)
+
+// warnAfter is the silence that an operator should know of.
+const warnAfter = 5 * time.Second
+
+// New returns the list as it was kept.
+func New(cfg Config) *List {
+	l := &List{cfg: cfg, entries: map[entry]times{}, heard: time.Now()}
+	if err := l.load(); err != nil {
+		cfg.Log.Warn("reading the kept revocations", zap.String("file", cfg.File), zap.Error(err))
+	}
+	return l
+}
+
+// Revoked says whether a token was ended.
+func (l *List) Revoked(t Token) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, e := range [...]entry{{session, t.TSID}, {one, t.JTI}, {person, t.Subject}, {client, t.ClientID}} {
+		if e.Value == "" {
+			continue
+		}
+		at, ok := l.entries[e]
+		// A person or a client may come back: tokens that were issued later are good. iat has whole seconds.
+		if ok && (e.Kind == session || e.Kind == one || t.IssuedAt.UnixMilli() <= at.Revoked) {
+			return true
+		}
+	}
+	return false
+}
+
+// RevokedPayload is Revoked for the payload of a token that was verified before.
+func (l *List) RevokedPayload(payload []byte) bool {
+	var p struct {
+		TSID     string  `json:"tsid"`
+		JTI      string  `json:"jti"`
+		Subject  string  `json:"sub"`
+		ClientID string  `json:"client_id"`
+		IssuedAt float64 `json:"iat"`
+	}
+	if err := json.Unmarshal(payload, &p); err != nil {
+		return true // it was JSON when it was verified
+	}
+	return l.Revoked(Token{p.TSID, p.JTI, p.Subject, p.ClientID, time.Unix(int64(p.IssuedAt), 0)})
+}
+
+// Silence is how long the feed has said nothing.
+func (l *List) Silence() time.Duration {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return time.Since(l.heard)
+}
+
+// Ready says why nobody can be let in: the feed is silent, so a token may have been ended without our knowing.
+func (l *List) Ready() error {
+	if s := l.Silence(); l.cfg.Silence > 0 && s > l.cfg.Silence {
+		return fmt.Errorf("authserver says nothing about revocations for %v", s.Round(time.Second))
+	}
+	return nil
+}
+
+// Watch follows the feed until ctx ends.
+func (l *List) Watch(ctx context.Context, conn grpc.ClientConnInterface) error {
+	const most = 2 * time.Second
+	wait := 50 * time.Millisecond
+	for {
+		begin := time.Now()
+		err := l.watchOnce(ctx, gatewayv1.NewRevocationsClient(conn))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(begin) > most {
+			wait = 50 * time.Millisecond
+		}
+		l.warn(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, most)
+	}
+}
+
+// warn logs a silence once.
+func (l *List) warn(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.quiet && time.Since(l.heard) > warnAfter {
+		l.quiet = true
+		l.cfg.Log.Warn("authserver says nothing about revocations", zap.Duration("silence", time.Since(l.heard)), zap.Error(err))
+	}
+}
+
+// watchOnce follows one stream to its end.
+func (l *List) watchOnce(ctx context.Context, feed gatewayv1.RevocationsClient) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silence := time.AfterFunc(warnAfter, cancel) // authserver says something every 2 s, so the connection is dead
+	defer silence.Stop()
+	stream, err := feed.Watch(ctx, &gatewayv1.WatchRevocationsRequest{})
+	if err != nil {
+		return err
+	}
+	snapshot, complete := map[entry]times{}, false
+	for {
+		up, err := stream.Recv()
+		if err != nil {
+			if ctx.Err() != nil {
+				err = errors.New("no heartbeat for 5 s")
+			}
+			return err
+		}
+		silence.Reset(warnAfter)
+		if !complete {
+			add(snapshot, up.Revocations)
+			complete = up.SnapshotComplete
+			if complete {
+				l.merge(snapshot)
+			}
+			continue
+		}
+		next := map[entry]times{}
+		add(next, up.Revocations)
+		l.merge(next)
+	}
+}
+
+func add(to map[entry]times, list []*gatewayv1.Revocation) {
+	for _, r := range list {
+		var e entry
+		switch what := r.What.(type) {
+		case *gatewayv1.Revocation_Tsid:
+			e = entry{session, what.Tsid}
+		case *gatewayv1.Revocation_Jti:
+			e = entry{one, what.Jti}
+		case *gatewayv1.Revocation_Sub:
+			e = entry{person, what.Sub}
+		case *gatewayv1.Revocation_ClientId:
+			e = entry{client, what.ClientId}
+		default: // of a newer authserver
+			continue
+		}
+		to[e] = later(to[e], times{r.RevokedAtMs, r.ForgetAtMs})
+	}
+}
+
+func later(a, b times) times { return times{max(a.Revoked, b.Revoked), max(a.Forget, b.Forget)} }
+
+// merge adds news. What we have stays until its time, also if a restored authserver does not know it any more.
+func (l *List) merge(news map[entry]times) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.quiet {
+		l.cfg.Log.Info("authserver speaks about revocations again", zap.Duration("silence", now.Sub(l.heard)))
+	}
+	l.heard, l.quiet = now, false
+	changed := false
+	for e, at := range news {
+		if next := later(l.entries[e], at); next != l.entries[e] {
+			l.entries[e], changed = next, true
+		}
+	}
+	for e, at := range l.entries {
+		if at.Forget <= now.UnixMilli() {
+			delete(l.entries, e)
+			changed = true
+		}
+	}
+	if changed {
+		if err := l.save(); err != nil {
+			l.cfg.Log.Warn("keeping the revocations for a restart", zap.Error(err))
+		}
+	}
+}
+
+// kept is one entry in the file.
+type kept struct {
+	Kind    string `json:"kind"`
+	Value   string `json:"value"`
+	Revoked int64  `json:"revoked_at_ms"`
+	Forget  int64  `json:"forget_at_ms"`
+}
+
+func (l *List) load() error {
+	if l.cfg.File == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(l.cfg.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var list []kept
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		l.entries[entry{k.Kind, k.Value}] = times{k.Revoked, k.Forget}
+	}
+	return nil
+}
+
+// save needs mu.
+func (l *List) save() error {
+	if l.cfg.File == "" {
+		return nil
+	}
+	list := make([]kept, 0, len(l.entries))
+	for e, at := range l.entries {
+		list = append(list, kept{e.Kind, e.Value, at.Revoked, at.Forget})
+	}
+	raw, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(l.cfg.File), ".revocations-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(raw)
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), l.cfg.File)
+}
