@@ -242,9 +242,12 @@ func (c *cluster) service(name, port string) string {
 			if fmt.Sprint(k8s.At(p, "port")) != port {
 				continue
 			}
+			target := k8s.At(p, "targetPort")
 			for _, ct := range containers(c.pods()[app]) {
-				if target := k8s.At(ct, "ports", fmt.Sprint(k8s.At(p, "targetPort")), "containerPort"); target != nil {
-					return c.address(app, target)
+				for _, cp := range items(ct, "ports") {
+					if k8s.At(cp, "name") == target || k8s.At(cp, "containerPort") == target {
+						return c.address(app, k8s.At(cp, "containerPort"))
+					}
 				}
 			}
 		}

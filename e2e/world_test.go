@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin = dir
+	http.DefaultTransport = witness{http.DefaultTransport}
+	plain.Transport = witness{plain.Transport}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -50,6 +53,7 @@ func TestMain(m *testing.M) {
 type world struct {
 	*stack.Stack
 	issuer *tokentest.Issuer
+	cfg    stack.Config
 	aud    string
 	docs   string            // path of the gateway's documents
 	seen   map[string]string // file in which a stdio backend records what was called, by backend
@@ -72,39 +76,54 @@ func startWith(t *testing.T, file string, change func(*stack.Config), edits ...e
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
+	w := newWorld(t, file, func(docs string) string { return strings.ReplaceAll(docs, "ISSUER", issuer.URL) }, edits)
+	w.issuer = issuer
+	w.up(t, change)
+	return w
+}
+
+// newWorld makes the documents of a gateway on a free port. PORT in them is replaced.
+func newWorld(t *testing.T, file string, first edit, edits []edit) *world {
+	t.Helper()
 	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	docs := strings.NewReplacer("ISSUER", issuer.URL, "PORT", port).Replace(string(text))
+	docs := first(strings.ReplaceAll(string(text), "PORT", port))
 	for _, f := range edits {
 		docs = f(docs)
 	}
 	dir := t.TempDir()
-	w := &world{issuer: issuer, aud: "http://localhost:" + port, docs: filepath.Join(dir, "gateway.yaml"), seen: map[string]string{}}
+	w := &world{aud: "http://localhost:" + port, docs: filepath.Join(dir, "gateway.yaml"), seen: map[string]string{}}
+	w.cfg = stack.Config{
+		Source: gatewayconfig.Source{Paths: []string{w.docs}}, Listen: addr, State: filepath.Join(dir, "state"),
+		Bin: bin, Tools: filepath.Join(root, ".tools"),
+	}
 	w.writeDocs(t, docs)
-	var run []string
 	for image, server := range map[string]string{
 		"ghcr.io/github/github-mcp-server:latest":               "github",
 		"ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1": "kubernetes",
 	} {
 		w.seen[server+"-backend"] = filepath.Join(dir, server+".calls")
-		run = append(run, image+"="+filepath.Join(bin, server+"-mcp")+" --record "+w.seen[server+"-backend"])
+		w.cfg.Run = append(w.cfg.Run, image+"="+filepath.Join(bin, server+"-mcp")+" --record "+w.seen[server+"-backend"])
 	}
+	return w
+}
+
+// up runs the gateway until the end of the story.
+func (w *world) up(t *testing.T, change func(*stack.Config)) {
+	t.Helper()
 	var progress bytes.Buffer
-	cfg := stack.Config{
-		Source: gatewayconfig.Source{Paths: []string{w.docs}}, Listen: addr, State: filepath.Join(dir, "state"),
-		Bin: bin, Tools: filepath.Join(root, ".tools"), Run: run, Progress: &progress,
-	}
+	w.cfg.Progress = &progress
 	if change != nil {
-		change(&cfg)
+		change(&w.cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	ready := make(chan *stack.Stack, 1)
-	go func() { ended <- stack.Up(ctx, cfg, func(s *stack.Stack) { ready <- s }) }()
+	go func() { ended <- stack.Up(ctx, w.cfg, func(s *stack.Stack) { ready <- s }) }()
 	select {
 	case w.Stack = <-ready:
 	case err := <-ended:
@@ -116,11 +135,11 @@ func startWith(t *testing.T, file string, change func(*stack.Config), edits ...e
 		if err := <-ended; err != nil {
 			t.Errorf("the gateway ended with %v", err)
 		}
+		w.silent(t)
 		if t.Failed() {
 			w.dump(t)
 		}
 	})
-	return w
 }
 
 // writeDocs replaces the documents at once, as an editor does.
@@ -145,7 +164,7 @@ func (w *world) readDocs(t *testing.T) string {
 
 // dump shows the ends of all logs of a failed story.
 func (w *world) dump(t *testing.T) {
-	for _, name := range []string{"authz.log", "aggregator.log", "envoy.log", "access.jsonl", "audit.jsonl"} {
+	for _, name := range []string{"authz.log", "authserver.log", "aggregator.log", "envoy.log", "access.jsonl", "audit.jsonl"} {
 		text, _ := os.ReadFile(filepath.Join(w.State, name))
 		t.Logf("%s:\n%s", name, text[max(0, len(text)-3000):])
 	}
@@ -244,7 +263,9 @@ func (w *world) tokenFor(person string, roles []string, more map[string]any) str
 	for k, v := range more {
 		claims[k] = v
 	}
-	return w.issuer.Mint(claims)
+	token := w.issuer.Mint(claims)
+	secrets.add("access_token", token)
+	return token
 }
 
 // calls are the tools that a stdio backend was asked to run.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -200,9 +201,13 @@ func TestAddresses(t *testing.T) {
 		app := text(s, "spec", "selector", "app")
 		for _, p := range list(s, "spec", "ports") {
 			address := fmt.Sprintf("%s:%v", text(s, "metadata", "name"), At(p, "port"))
-			number, ok := ports(all, app)[text(p, "targetPort")]
+			target := At(p, "targetPort")
+			number, ok := ports(all, app)[fmt.Sprint(target)]
+			if !ok && slices.Contains(slices.Collect(maps.Values(ports(all, app))), target) {
+				number, ok = target, true
+			}
 			if served[address] = ok; !ok {
-				t.Errorf("Service %s: pods %s have no port %s", address, app, text(p, "targetPort"))
+				t.Errorf("Service %s: pods %s have no port %v", address, app, target)
 			}
 			// Without a cluster IP nothing translates: the name leads to the pods themselves.
 			if At(s, "spec", "clusterIP") == "None" && number != At(p, "port") {

@@ -126,19 +126,10 @@ func (a *Application) SignIn(ctx context.Context, b *Browser, account string) (T
 // Authorize goes through the pages and returns the code with the verifier that redeems it.
 func (a *Application) Authorize(ctx context.Context, b *Browser, account string) (code, verifier string, err error) {
 	verifier, state := secret(), secret()
-	page, err := a.Begin(ctx, b, verifier, state)
+	b.Leave = a.Answered
+	page, err := b.SignIn(ctx, a.AuthorizeURL(verifier, state), account)
 	if err != nil {
 		return "", "", err
-	}
-	if page.Left == nil && has(page, "decision") { // the gateway's consent page; not shown twice to one browser
-		if page, err = b.Press(ctx, page, "decision", "approve"); err != nil {
-			return "", "", err
-		}
-	}
-	if page.Left == nil && has(page, "account") { // Entra's account picker
-		if page, err = b.Press(ctx, page, "account", account); err != nil {
-			return "", "", err
-		}
 	}
 	if page.Left == nil {
 		return "", "", &ErrPage{page}
@@ -155,17 +146,19 @@ func (a *Application) Authorize(ctx context.Context, b *Browser, account string)
 	return q.Get("code"), verifier, nil
 }
 
-// Begin opens the authorization request in the browser.
-func (a *Application) Begin(ctx context.Context, b *Browser, verifier, state string) (*Page, error) {
+// AuthorizeURL is the authorization request.
+func (a *Application) AuthorizeURL(verifier, state string) string {
 	sum := sha256.Sum256([]byte(verifier))
-	b.Leave = func(u *url.URL) bool { return strings.HasPrefix(u.String(), a.RedirectURI) }
 	q := url.Values{
 		"response_type": {"code"}, "client_id": {a.ClientID}, "redirect_uri": {a.RedirectURI}, "state": {state},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 		"resource": {a.Resource}, "scope": {"openid offline_access"},
 	}
-	return b.Get(ctx, a.authorize+"?"+q.Encode())
+	return a.authorize + "?" + q.Encode()
 }
+
+// Answered says whether an address is the application's redirect URI.
+func (a *Application) Answered(u *url.URL) bool { return strings.HasPrefix(u.String(), a.RedirectURI+"?") }
 
 // Redeem exchanges a code for tokens.
 func (a *Application) Redeem(ctx context.Context, code, verifier string) (Tokens, error) {
@@ -242,17 +235,6 @@ func decode(resp *http.Response, want int, to any) error {
 		return nil
 	}
 	return json.Unmarshal(body, to)
-}
-
-func has(p *Page, button string) bool {
-	for _, f := range p.Forms {
-		for _, b := range f.Buttons {
-			if b.Name == button {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func secret() string {

@@ -64,6 +64,29 @@ func (b *Browser) Get(ctx context.Context, address string) (*Page, error) {
 	return b.do(ctx, "GET", address, nil, "")
 }
 
+// SignIn opens the address of an authorization server, agrees on its consent page and picks the account on Entra's page,
+// where these come. It returns where that ends: the redirect to the application, or a page that stays.
+func (b *Browser) SignIn(ctx context.Context, address, account string) (*Page, error) {
+	page, err := b.Get(ctx, address)
+	if err == nil && page.Has("decision") { // not shown twice to one browser
+		page, err = b.Press(ctx, page, "decision", "approve")
+	}
+	if err == nil && page.Has("account") {
+		page, err = b.Press(ctx, page, "account", account)
+	}
+	if err == nil && page.Has("decision") { // another person in a browser that knows somebody is asked, too
+		if page, err = b.Press(ctx, page, "decision", "approve"); err == nil && page.Has("account") {
+			page, err = b.Press(ctx, page, "account", account)
+		}
+	}
+	return page, err
+}
+
+// Post submits fields from a page of that origin.
+func (b *Browser) Post(ctx context.Context, address string, fields url.Values, origin string) (*Page, error) {
+	return b.do(ctx, "POST", address, fields, origin)
+}
+
 // Press submits the form that holds a button with this name, and this value where it is not empty.
 func (b *Browser) Press(ctx context.Context, p *Page, name, value string) (*Page, error) {
 	for _, f := range p.Forms {
@@ -88,6 +111,18 @@ func (b *Browser) Press(ctx context.Context, p *Page, name, value string) (*Page
 		}
 	}
 	return nil, fmt.Errorf("the page %q has no button %s=%s: it says %.300q", p.Title, name, value, p.Text)
+}
+
+// Has says whether the page has a button of that name.
+func (p *Page) Has(button string) bool {
+	for _, f := range p.Forms {
+		for _, b := range f.Buttons {
+			if b.Name == button {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (b *Browser) do(ctx context.Context, method, address string, form url.Values, origin string) (*Page, error) {

@@ -13,11 +13,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 )
 
 // Role is what a process is to its peers in a cluster: the DNS name that its certificate holds, whatever its address.
@@ -113,7 +116,15 @@ func (id *Identity) Dial(addr string, server Role, opts ...grpc.DialOption) (*gr
 			return nil, fmt.Errorf("connecting to %s: it is on another machine: %w", addr, errNoIdentity)
 		}
 	}
-	return grpc.NewClient(Target(addr), append(opts, grpc.WithTransportCredentials(security))...)
+	return grpc.NewClient(Target(addr), append(opts,
+		grpc.WithTransportCredentials(security),
+		// A process that was restarted is found again at once, not after the two minutes of the default.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}, MinConnectTimeout: 5 * time.Second,
+		}),
+		// A machine that is gone says nothing. Ours are never asked while they talk: watches have heartbeats.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+	)...)
 }
 
 var errNoIdentity = errors.New("give this process's certificate by -tls DIR, or use a Unix socket or a loopback address")

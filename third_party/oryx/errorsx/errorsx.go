@@ -1,5 +1,5 @@
 // Package errorsx stands in for the package of the same name in github.com/ory/x: only what fosite v0.49.0 imports of
-// it, written anew, because the original brings hundreds of modules along. See docs/decisions.
+// it, written anew, because the original brings hundreds of modules along.
 package errorsx
 
 import "errors"

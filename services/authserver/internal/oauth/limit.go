@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"net/netip"
 	"sync"
 
 	"golang.org/x/time/rate"
@@ -22,8 +23,14 @@ func newLimiter(each rate.Limit, burst int, all rate.Limit, allBurst int) *limit
 	return &limiter{each: each, burst: burst, all: rate.NewLimiter(all, allBurst), by: map[string]*rate.Limiter{}}
 }
 
-// allow takes one from the address's share and from the common one.
+// allow takes one from the address's share and from the common one. Of IPv6 a whole /64 is one address: it is one
+// customer's.
 func (l *limiter) allow(address string) bool {
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
+		if p, err := ip.WithZone("").Prefix(64); err == nil {
+			address = p.String()
+		}
+	}
 	l.mu.Lock()
 	one := l.by[address]
 	if one == nil {

@@ -11,8 +11,8 @@
 package oauth
 
 import (
-	"cmp"
 	"context"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -178,7 +178,10 @@ func (s *Server) forget() time.Duration { return s.cfg.AccessToken + 2*time.Minu
 func clientIP(r *http.Request) string {
 	list := r.Header.Values("X-Forwarded-For")
 	if len(list) == 0 {
-		return cmp.Or(r.RemoteAddr, "unknown")
+		if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+			return host
+		}
+		return "unknown"
 	}
 	last := list[len(list)-1]
 	return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
