@@ -38,12 +38,10 @@ type office struct {
 // account is a person of the simulated tenant.
 func account(name string) string { return name + "@contoso.example" }
 
-// open runs the example with a tenant whose access tokens have this version.
+// openOffice runs the example with a tenant whose access tokens have this version.
 func openOffice(t *testing.T, version int, edits ...edit) *office {
 	t.Helper()
-	w := newWorld(t, example, func(docs string) string { return docs }, append([]edit{func(docs string) string { return docs }}, edits...))
-	docs := strings.ReplaceAll(w.readDocs(t), "http://localhost:4483", w.aud)
-	w.writeDocs(t, docs)
+	w := newWorld(t, example, edits...)
 	o := &office{world: w, secret: rand.Text()}
 	w.cfg.Source.Secrets = filepath.Join(filepath.Dir(w.docs), "secrets")
 	o.writeSecret(t, "idp-client-secret", "client-secret", o.secret)

@@ -76,14 +76,15 @@ func startWith(t *testing.T, file string, change func(*stack.Config), edits ...e
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
-	w := newWorld(t, file, func(docs string) string { return strings.ReplaceAll(docs, "ISSUER", issuer.URL) }, edits)
+	named := func(docs string) string { return strings.ReplaceAll(docs, "ISSUER", issuer.URL) }
+	w := newWorld(t, file, append([]edit{named}, edits...)...)
 	w.issuer = issuer
 	w.up(t, change)
 	return w
 }
 
-// newWorld makes the documents of a gateway on a free port. PORT in them is replaced.
-func newWorld(t *testing.T, file string, first edit, edits []edit) *world {
+// newWorld makes the documents of a gateway on a free port, which replaces PORT in them, and the port of the example.
+func newWorld(t *testing.T, file string, edits ...edit) *world {
 	t.Helper()
 	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
@@ -91,7 +92,7 @@ func newWorld(t *testing.T, file string, first edit, edits []edit) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	docs := first(strings.ReplaceAll(string(text), "PORT", port))
+	docs := strings.NewReplacer("PORT", port, "localhost:4483", "localhost:"+port).Replace(string(text))
 	for _, f := range edits {
 		docs = f(docs)
 	}

@@ -38,7 +38,7 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, err := s.cfg.Store.TakePending(r.Context(), store.StageConsent, transaction, time.Now())
-	if errors.Is(err, store.ErrNotFound) || err == nil && p.Browser != browser.ID {
+	if errors.Is(err, store.ErrNotFound) {
 		s.errorPage(w, r, again, nil)
 		return
 	} else if err != nil {

@@ -1,7 +1,9 @@
 package oauth
 
 import (
+	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -184,6 +186,45 @@ func TestRefreshRace(t *testing.T) {
 	}
 	if got := a.refresh(answers[0].RefreshToken); got.status != http.StatusOK {
 		t.Errorf("the successor: %+v", got)
+	}
+}
+
+// T06: two replicas that share a store give one answer, too.
+func TestRefreshRaceOfReplicas(t *testing.T) {
+	w := newWorld(t, options{})
+	second := httptest.NewServer(New(w.server.cfg))
+	defer second.Close()
+	a := w.app()
+	token := a.login(dev).RefreshToken
+	for range 5 {
+		answers := make([]tokens, 8)
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for i := range answers {
+			wg.Go(func() {
+				<-start
+				at := w.url
+				if i%2 == 1 {
+					at = second.URL
+				}
+				got := w.browser().post(at+pathToken, url.Values{"grant_type": {"refresh_token"}, "client_id": {a.id}, "refresh_token": {token}})
+				if err := json.Unmarshal([]byte(got.body), &answers[i]); err != nil || got.status != http.StatusOK {
+					t.Errorf("answer %d: %d %s", i, got.status, got.body)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		for i, got := range answers {
+			if got.RefreshToken != answers[0].RefreshToken {
+				t.Errorf("answer %d is another one", i)
+			}
+			w.canary(got.AccessToken, got.RefreshToken)
+		}
+		token = answers[0].RefreshToken
+	}
+	if w.revoked() != "[]" {
+		t.Errorf("revoked %s", w.revoked())
 	}
 }
 
