@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"vmcp/internal/browser"
 	"vmcp/internal/child"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stack"
@@ -24,7 +25,7 @@ import (
 var (
 	bin      = flag.String("bin", "bin", "directory of the built binaries")
 	duration = flag.Duration("t", 3*time.Second, "time of each measurement, at most 30s")
-	only     = flag.String("run", "call,list,session,memory", "which parts, by comma")
+	only     = flag.String("run", "call,list,session,memory,own", "which parts, by comma")
 	eras     = flag.String("eras", "2025-11-25,2026-07-28", "protocol eras of call, by comma")
 	clients  = flag.String("c", "1,8,64", "numbers of concurrent clients of call, by comma")
 	repeats  = flag.Int("n", 3, "repetitions of each call measurement; the median by CPU is shown")
@@ -45,7 +46,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	parts := map[string]func(context.Context) error{"call": calls, "list": lists, "session": opens, "memory": memory}
+	parts := map[string]func(context.Context) error{"call": calls, "list": lists, "session": opens, "memory": memory, "own": ownTokens}
 	for _, name := range strings.Split(*only, ",") {
 		part := parts[name]
 		if part == nil {
@@ -68,6 +69,14 @@ type layout struct {
 	end      func()
 }
 
+// whose are the tokens of a layout.
+type whose int
+
+const (
+	given whose = iota // of a test issuer
+	own                // of our authorization server, which signs in at a simulated Entra tenant
+)
+
 const document = `apiVersion: toolhive.stacklok.dev/v1beta1
 kind: %s
 metadata: {name: %s}
@@ -77,7 +86,7 @@ spec:
 `
 
 // newLayout starts issuer, backends and gateway, and returns when calls succeed.
-func newLayout(ctx context.Context, n, tools int) (*layout, error) {
+func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error) {
 	dir, err := os.MkdirTemp("", "vmcp-bench-")
 	if err != nil {
 		return nil, err
@@ -130,12 +139,24 @@ func newLayout(ctx context.Context, n, tools int) (*layout, error) {
 		return fail(err)
 	}
 	_, port, _ := net.SplitHostPort(listen)
-	own := "http://localhost:" + port
-	write("MCPOIDCConfig", "issuer", "  type: inline\n  inline: {issuer: '"+l.issuer.URL+"', insecureAllowHTTP: true, jwksAllowPrivateIP: true}")
+	origin := "http://localhost:" + port
+	issuer, authServer := l.issuer.URL, ""
+	if tokens == own {
+		issuer, authServer = origin, strings.ReplaceAll(authServerConfig, "ORIGIN", origin)
+		secret := filepath.Join(dir, "secrets", "idp-client-secret")
+		if err := os.MkdirAll(secret, 0o700); err != nil {
+			return fail(err)
+		}
+		if err := os.WriteFile(filepath.Join(secret, "client-secret"), []byte("bench"), 0o600); err != nil {
+			return fail(err)
+		}
+	}
+	write("MCPOIDCConfig", "issuer", "  type: inline\n  inline: {issuer: '"+issuer+"', insecureAllowHTTP: true, jwksAllowPrivateIP: true}")
 	write("VirtualMCPServer", "bench-server", `  groupRef: {name: bench}
+`+authServer+`
   incomingAuth:
     type: oidc
-    oidcConfigRef: {name: issuer, audience: '`+own+`', resourceUrl: '`+own+`'}
+    oidcConfigRef: {name: issuer, audience: '`+origin+`', resourceUrl: '`+origin+`'}
     authzConfig:
       type: inline
       inline:
@@ -153,7 +174,8 @@ func newLayout(ctx context.Context, n, tools int) (*layout, error) {
 	running++
 	go func() {
 		err := stack.Up(ctx, stack.Config{
-			Source: gatewayconfig.Source{Paths: []string{path}}, Listen: listen, State: filepath.Join(dir, "state"),
+			Source: gatewayconfig.Source{Paths: []string{path}, Secrets: filepath.Join(dir, "secrets")}, EntraSim: tokens == own,
+			Listen: listen, State: filepath.Join(dir, "state"),
 			Bin: absBin, Tools: filepath.Join(filepath.Dir(absBin), ".tools"), Progress: discard{},
 		}, func(s *stack.Stack) { ready <- s })
 		up <- err
@@ -164,10 +186,34 @@ func newLayout(ctx context.Context, n, tools int) (*layout, error) {
 	case err := <-up:
 		return fail(fmt.Errorf("the gateway did not start: %w", err))
 	}
-	l.token = l.issuer.Mint(map[string]any{"sub": "bench", "aud": own, "client_id": "bench", "roles": []string{"mcp-developers"},
+	if tokens == own {
+		app, err := browser.NewApplication(ctx, l.URL, "bench")
+		if err != nil {
+			return fail(err)
+		}
+		got, err := app.SignIn(ctx, browser.New(), "dev@contoso.example")
+		if err != nil {
+			return fail(err)
+		}
+		l.token = got.Access
+		return l, l.waitListed(ctx, n*tools)
+	}
+	l.token = l.issuer.Mint(map[string]any{"sub": "bench", "aud": origin, "client_id": "bench", "roles": []string{"mcp-developers"},
 		"exp": time.Now().Add(8 * time.Hour).Unix()})
 	return l, l.waitListed(ctx, n*tools)
 }
+
+const authServerConfig = `  authServerConfig:
+    issuer: 'ORIGIN'
+    upstreamProviders:
+      - name: entra
+        type: oidc
+        oidcConfig:
+          issuerUrl: 'https://login.microsoftonline.com/7e4a0000-0000-4000-8000-000000000001/v2.0'
+          clientId: 'c11e4700-0000-4000-8000-000000000001'
+          clientSecretRef: {name: idp-client-secret, key: client-secret}
+          redirectUri: 'ORIGIN/oauth/callback'
+          scopes: ['api://c11e4700-0000-4000-8000-000000000001/mcp.access', openid, profile, email, offline_access]`
 
 type discard struct{}
 

@@ -30,7 +30,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseco
 
 // calls measures tools/call with a 100-byte argument, 5 backends with 20 tools, direct and through the chain.
 func calls(ctx context.Context) error {
-	l, err := newLayout(ctx, 5, 20)
+	l, err := newLayout(ctx, 5, 20, given)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func lists(ctx context.Context) error {
 		"tools", "era", "c", "per s", "p50", "p99", "CPU", "envoy", "authz", "aggr.", "backends", "bytes")
 	for _, lay := range layouts {
 		err := func() error {
-			l, err := newLayout(ctx, lay.backends, lay.tools)
+			l, err := newLayout(ctx, lay.backends, lay.tools, given)
 			if err != nil {
 				return err
 			}
@@ -142,7 +142,7 @@ func opens(ctx context.Context) error {
 		"tools", "c", "per s", "p50", "p99", "CPU", "envoy", "authz", "aggr.", "backends")
 	for _, lay := range layouts {
 		err := func() error {
-			l, err := newLayout(ctx, lay.backends, lay.tools)
+			l, err := newLayout(ctx, lay.backends, lay.tools, given)
 			if err != nil {
 				return err
 			}
@@ -171,7 +171,7 @@ func opens(ctx context.Context) error {
 
 // memory measures resident memory with 1,000 tools on 20 backends and sessions that have listed and called.
 func memory(ctx context.Context) error {
-	l, err := newLayout(ctx, 20, 50)
+	l, err := newLayout(ctx, 20, 50, given)
 	if err != nil {
 		return err
 	}
