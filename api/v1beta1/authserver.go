@@ -103,7 +103,7 @@ type IdentityFromToken struct {
 type TokenLifespans struct {
 	AccessTokenLifespan  *Duration `json:"accessTokenLifespan,omitempty"`  // 1m to 24h; default 15m
 	RefreshTokenLifespan *Duration `json:"refreshTokenLifespan,omitempty"` // 1h to 720h; default 168h
-	AuthCodeLifespan     *Duration `json:"authCodeLifespan,omitempty"`     // 30s to 10m; default 10m
+	AuthCodeLifespan     *Duration `json:"authCodeLifespan,omitempty"`     // 30s to 10m; default 60s, where ToolHive has 10m
 }
 
 // AuthServerStorageConfig says where clients, codes and grants are kept.

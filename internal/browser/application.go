@@ -158,7 +158,9 @@ func (a *Application) AuthorizeURL(verifier, state string) string {
 }
 
 // Answered says whether an address is the application's redirect URI.
-func (a *Application) Answered(u *url.URL) bool { return strings.HasPrefix(u.String(), a.RedirectURI+"?") }
+func (a *Application) Answered(u *url.URL) bool {
+	return strings.HasPrefix(u.String(), a.RedirectURI+"?")
+}
 
 // Redeem exchanges a code for tokens.
 func (a *Application) Redeem(ctx context.Context, code, verifier string) (Tokens, error) {

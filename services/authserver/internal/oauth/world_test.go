@@ -307,7 +307,6 @@ func form(page string) url.Values {
 type app struct {
 	w        *world
 	id       string
-	secret   string
 	redirect string
 }
 

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/yosida95/uritemplate/v3"
-
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/policy"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -54,11 +52,6 @@ type key struct {
 type listKey struct {
 	digest string
 	kind   mcpwire.ItemKind
-}
-
-type template struct {
-	backend string
-	match   *uritemplate.Template
 }
 
 // Entry is one advertised item.
@@ -150,8 +143,8 @@ func (e *Engine) rebuild() {
 			s.items[k] = entry
 			if kind == mcpwire.ItemTemplate && !seenTemplates[b.Name+"\x00"+it.Name] {
 				seenTemplates[b.Name+"\x00"+it.Name] = true
-				if t, err := uritemplate.New(it.Name); err == nil { // an unreadable template owns nothing
-					s.templates = append(s.templates, template{b.Name, t})
+				if match := compile(it.Name); match != nil {
+					s.templates = append(s.templates, template{b.Name, match})
 				}
 			}
 		})
@@ -268,12 +261,12 @@ func (s *Snapshot) byTemplate(uri string) *Entry {
 	if t, known := s.items[key{mcpwire.ItemTemplate, uri}]; known {
 		return t
 	}
-	if len(uri) > 8<<10 {
+	if len(uri) > maxURI {
 		return nil
 	}
 	owner := ""
 	for _, t := range s.templates {
-		if t.backend == owner || t.match.Match(uri) == nil {
+		if t.backend == owner || !t.match.MatchString(uri) {
 			continue
 		}
 		if owner != "" {

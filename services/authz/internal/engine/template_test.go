@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTemplates(t *testing.T) {
+	for _, tt := range []struct {
+		template, uri string
+		want          bool
+	}{
+		{"r://{id}", "r://5", true},
+		{"r://{id}", "r://5/6", false},
+		{"r://{id}", "x://r://5", false},
+		{"r://{id}/a.b", "r://5/aXb", false},
+		{"r://{id:3}", "r://5", true},
+		{"r://{+path}", "r://5/6?x=1", true},
+		{"r://{id}", "r://%2f", true},
+		{"r://{id}", "r://5 6", false},
+		{"r://{id}", "r://5\nr://6", false},
+		{"r://{id}", "r://é", false},
+		{"r://h{/a,b}", "r://h/1/2", true},
+		{"r://h{?a,b*}", "r://h?a=1&b=2&b=3", true},
+		{"r://h{#a}", "r://h#x", true},
+		{"r://{id", "r://5", false},
+	} {
+		match := compile(tt.template)
+		if got := match != nil && match.MatchString(tt.uri); got != tt.want {
+			t.Errorf("%s, %q: %v, want %v", tt.template, tt.uri, got, tt.want)
+		}
+	}
+}
+
+// TestTemplateCost: neither a backend's template nor a client's URI keeps authz busy.
+func TestTemplateCost(t *testing.T) {
+	uri := "r://" + strings.Repeat("a", maxURI-5) + "\n"
+	for _, raw := range []string{
+		"r://{a:9999}", "r://{a}{b}{c}", "r://{+a}{+b}{+c}", strings.Repeat("{+a}", maxVariables), "{a" + strings.Repeat(",a*", maxVariables-1) + "}",
+		strings.Repeat("{+a}", 2000), "{a" + strings.Repeat(",a", 2000) + "}", strings.Repeat("x", maxTemplate) + "{a}",
+	} {
+		done := make(chan bool)
+		go func() {
+			match := compile(raw)
+			done <- match != nil && match.MatchString(uri)
+		}()
+		select {
+		case got := <-done:
+			if got {
+				t.Errorf("%.40s matches", raw)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%.40s takes more than 5 s", raw)
+		}
+	}
+}
