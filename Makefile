@@ -6,7 +6,7 @@ BIN   := bin
 TOOLS := .tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit e2e build lint generate k8s-render image fuzz bench conformance check tools
+.PHONY: help demo test unit e2e build lint generate k8s-render image fuzz bench conformance screenshots check tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ bench: build ## direct calls against calls through the whole chain: time, CPU, m
 
 conformance: ## the official MCP server scenarios through the whole chain; needs Node
 	go test -count=1 -timeout 15m -v ./e2e -run TestConformance -conformance
+
+screenshots: ## write pictures of the sign-in pages to docs/screenshots; needs Node and Chromium
+	go test -count=1 -v ./e2e -run TestChromium -screenshots docs/screenshots
 
 check: lint test ## what should pass before a change is sent
 

@@ -106,14 +106,16 @@ type session struct {
 	Resources, Calls []string
 	Denied, After    string
 	Read, Prompt     string
+	Refreshed        int // how often a client that signed in got new tokens by itself
 }
 
 // plan is what a client is to do.
 type plan struct {
-	Calls  []string `json:"calls"`
-	Denied string   `json:"denied"`
-	Read   string   `json:"read"`
-	Prompt string   `json:"prompt"`
+	Calls     []string       `json:"calls"`
+	Arguments map[string]any `json:"arguments"` // of every call
+	Denied    string         `json:"denied"`
+	Read      string         `json:"read,omitempty"`
+	Prompt    string         `json:"prompt,omitempty"`
 }
 
 // TestNPM: the reference server of the MCP project, over HTTP and over stdio, and the clients that people have.
@@ -133,7 +135,7 @@ func TestNPM(t *testing.T) {
 	token := w.token("ann", "mcp-developers")
 	scout := &caller{w: w, token: token}
 	backends := []string{"everything-http", "everything-stdio"}
-	p := plan{Denied: forbiddenTool}
+	p := plan{Denied: forbiddenTool, Arguments: map[string]any{"message": "hello"}}
 	for _, b := range backends {
 		p.Calls = append(p.Calls, b+"_echo")
 		eventually(t, b+" is listed", func() bool { return slices.Contains(scout.list(t, "tools"), b+"_echo") })
@@ -185,7 +187,7 @@ func TestNPM(t *testing.T) {
 			if !strings.Contains(s.Denied, "-32602") || !strings.Contains(s.Denied, "unknown tool, or not permitted: "+forbiddenTool) {
 				t.Errorf("the forbidden tool: %s", s.Denied)
 			}
-			if s.After != "Echo: again" {
+			if s.After != "Echo: hello" {
 				t.Errorf("after the denial: %q", s.After)
 			}
 			if s.Read != p.Read+" true" || s.Prompt != "user" {
@@ -235,8 +237,13 @@ func goClient(t *testing.T, w *world, token string, p plan, opts *mcp.ClientSess
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
+	return goSession(t, ctx, &mcp.StreamableClientTransport{Endpoint: w.URL, HTTPClient: &http.Client{Transport: bearer{token}}}, p, opts)
+}
+
+func goSession(t *testing.T, ctx context.Context, transport *mcp.StreamableClientTransport, p plan, opts *mcp.ClientSessionOptions) session {
+	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "e2e-go", Version: "1.0.0"}, nil)
-	cs, err := client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: w.URL, HTTPClient: &http.Client{Transport: bearer{token}}}, opts)
+	cs, err := client.Connect(ctx, transport, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,31 +270,35 @@ func goClient(t *testing.T, w *world, token string, p plan, opts *mcp.ClientSess
 		check(err)
 		s.Resources = append(s.Resources, resource.URI)
 	}
-	call := func(name, message string) (string, error) {
-		r, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: name, Arguments: map[string]any{"message": message}})
+	call := func(name string) (string, error) {
+		r, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: name, Arguments: p.Arguments})
 		if err != nil {
 			return "", err
 		}
 		return r.Content[0].(*mcp.TextContent).Text, nil
 	}
 	for _, name := range p.Calls {
-		text, err := call(name, "hello")
+		text, err := call(name)
 		check(err)
 		s.Calls = append(s.Calls, text)
 	}
-	_, err = call(p.Denied, "x")
+	_, err = call(p.Denied)
 	if wire := (*jsonrpc.Error)(nil); errors.As(err, &wire) {
 		s.Denied = fmt.Sprint(wire.Code, " ", wire.Message)
 	} else {
 		s.Denied = fmt.Sprint(err)
 	}
-	s.After, err = call(p.Calls[0], "again")
+	s.After, err = call(p.Calls[0])
 	check(err)
-	read, err := cs.ReadResource(ctx, &mcp.ReadResourceParams{URI: p.Read})
-	check(err)
-	s.Read = fmt.Sprint(read.Contents[0].URI, " ", read.Contents[0].Text != "")
-	prompt, err := cs.GetPrompt(ctx, &mcp.GetPromptParams{Name: p.Prompt})
-	check(err)
-	s.Prompt = string(prompt.Messages[0].Role)
+	if p.Read != "" {
+		read, err := cs.ReadResource(ctx, &mcp.ReadResourceParams{URI: p.Read})
+		check(err)
+		s.Read = fmt.Sprint(read.Contents[0].URI, " ", read.Contents[0].Text != "")
+	}
+	if p.Prompt != "" {
+		prompt, err := cs.GetPrompt(ctx, &mcp.GetPromptParams{Name: p.Prompt})
+		check(err)
+		s.Prompt = string(prompt.Messages[0].Role)
+	}
 	return s
 }

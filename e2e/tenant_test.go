@@ -41,7 +41,12 @@ func account(name string) string { return name + "@contoso.example" }
 // openOffice runs the example with a tenant whose access tokens have this version.
 func openOffice(t *testing.T, version int, edits ...edit) *office {
 	t.Helper()
-	w := newWorld(t, example, edits...)
+	return openOfficeAt(t, freeAddress(t), version, edits...)
+}
+
+func openOfficeAt(t *testing.T, addr string, version int, edits ...edit) *office {
+	t.Helper()
+	w := newWorld(t, addr, example, edits...)
 	o := &office{world: w, secret: rand.Text()}
 	w.cfg.Source.Secrets = filepath.Join(filepath.Dir(w.docs), "secrets")
 	o.writeSecret(t, "idp-client-secret", "client-secret", o.secret)
@@ -209,3 +214,9 @@ func wants(t *testing.T, what string, p *browser.Page, err error, status int, te
 
 // rand43 is a PKCE verifier.
 func rand43() string { return (rand.Text() + rand.Text())[:43] }
+
+func equalJSON(a, b any) bool {
+	x, err := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && string(x) == string(y)
+}

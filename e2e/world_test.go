@@ -77,16 +77,15 @@ func startWith(t *testing.T, file string, change func(*stack.Config), edits ...e
 	}
 	t.Cleanup(issuer.Close)
 	named := func(docs string) string { return strings.ReplaceAll(docs, "ISSUER", issuer.URL) }
-	w := newWorld(t, file, append([]edit{named}, edits...)...)
+	w := newWorld(t, freeAddress(t), file, append([]edit{named}, edits...)...)
 	w.issuer = issuer
 	w.up(t, change)
 	return w
 }
 
-// newWorld makes the documents of a gateway on a free port, which replaces PORT in them, and the port of the example.
-func newWorld(t *testing.T, file string, edits ...edit) *world {
+// newWorld makes the documents of a gateway on that address. Its port replaces PORT in them, and the port of the example.
+func newWorld(t *testing.T, addr, file string, edits ...edit) *world {
 	t.Helper()
-	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -141,7 +141,7 @@ func invalid(format string, args ...any) *Error {
 	return &Error{Status: 400, Code: CodeInvalidRequest, Text: fmt.Sprintf(format, args...)}
 }
 
-// WithName returns the body with another name or URI in the place that Name was read from.
+// NameEdit writes another name or URI in the place that Name was read from.
 func (m *Message) NameEdit(name string) Edit {
 	return Edit{m.name.start, m.name.end, Quote(name)}
 }

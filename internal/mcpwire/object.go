@@ -38,6 +38,28 @@ func (o Object) Find(name string) (Member, bool) {
 	return Member{}, false
 }
 
+// twice reports whether two members have one name.
+func (o Object) twice() bool {
+	if len(o.Members) <= 64 {
+		for i, m := range o.Members {
+			for _, other := range o.Members[:i] {
+				if other.Name == m.Name {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	seen := make(map[string]bool, len(o.Members))
+	for _, m := range o.Members {
+		if seen[m.Name] {
+			return true
+		}
+		seen[m.Name] = true
+	}
+	return false
+}
+
 // Raw returns the value of a member as written, nil where there is none.
 func (o Object) Raw(name string) []byte {
 	if m, ok := o.Find(name); ok {

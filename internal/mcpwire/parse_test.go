@@ -159,6 +159,24 @@ func TestChange(t *testing.T) {
 	}
 }
 
+// TestTwice: no two members have one name, however many there are.
+func TestTwice(t *testing.T) {
+	for _, n := range []int{2, 64, 65, 1000} {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"m%d":1,`, i)
+		}
+		text := "{" + b.String() + `"last":1}`
+		if _, err := ParseObject([]byte(text), 0, len(text)); err != nil {
+			t.Errorf("%d members: %v", n, err)
+		}
+		text = "{" + b.String() + fmt.Sprintf(`"m%d":2}`, n-1)
+		if _, err := ParseObject([]byte(text), 0, len(text)); err == nil {
+			t.Errorf("%d members and the last one again: accepted", n)
+		}
+	}
+}
+
 func TestHeaderCodec(t *testing.T) {
 	for _, s := range []string{"plain", "", " lead", "tab\t", "ünï", "=?base64?YQ==?=", "=?BASE64?x?=", "a\nb", "=?x?="} {
 		enc := EncodeHeader(s)

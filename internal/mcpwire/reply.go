@@ -133,12 +133,8 @@ func parseObject(text []byte, start, end int, alone bool) (Object, error) {
 		return Object{}, r.err
 	}
 	o := r.o
-	for i := range o.Members {
-		for _, other := range o.Members[:min(i, 64)] {
-			if other.Name == o.Members[i].Name {
-				return Object{}, errors.New("a member name occurs twice")
-			}
-		}
+	if o.twice() {
+		return Object{}, errors.New("a member name occurs twice")
 	}
 	if start > 0 { // offsets into the whole text
 		o.Text = text

@@ -212,8 +212,16 @@ func (p *Process) Write(ctx context.Context, msg []byte) error {
 		return p.Err()
 	}
 	p.in.SetWriteDeadline(time.Time{})
-	stop := context.AfterFunc(ctx, func() { p.in.SetWriteDeadline(time.Now()) })
-	defer stop()
+	expired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		p.in.SetWriteDeadline(time.Now())
+		close(expired)
+	})
+	defer func() {
+		if !stop() {
+			<-expired // else this message's end would be that of the next one's
+		}
+	}()
 	n, err := p.in.Write(line)
 	if err == nil {
 		return nil

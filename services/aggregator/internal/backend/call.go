@@ -137,6 +137,8 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 	}
 	raw := r.Body.Text
 	switch r.Method {
+	case "notifications/resources/updated": // part of no call: it goes where each delivery is judged
+		return false, conn.unsolicited(ctx, l, r)
 	case "notifications/progress":
 		var ok bool
 		if raw, ok = c.restoreToken(r); !ok {

@@ -16,9 +16,11 @@ import (
 
 // Bounds of one List (AG-19).
 const (
-	maxPages     = 1000
-	maxItems     = 20_000
-	maxListBytes = 64 << 20
+	maxPages = 1000
+	maxItems = 20_000 // of one kind
+	// maxListBytes bounds all answers together. authz gets each name twice, in a message of at most 64 MiB: one that is
+	// larger would keep it from every backend's changes.
+	maxListBytes = 24 << 20
 )
 
 // Listing is what a backend offers. Its byte fields are as the backend wrote them.
@@ -169,11 +171,12 @@ func (b *Backend) drain(ctx context.Context, l link, kind listKind, size *int) (
 			items = append(items, Item{name, raw})
 		}
 		next := result.Raw("nextCursor")
+		last := next == nil || string(next) == "null" || seen[string(next)]
 		switch {
-		case next == nil || string(next) == "null" || seen[string(next)]:
-			return items, nil
-		case page+1 == maxPages || len(items) > maxItems || *size > maxListBytes:
+		case len(items) > maxItems, *size > maxListBytes, !last && page+1 == maxPages:
 			return nil, b.errorf(ErrInvalidReply, false, "%s is longer than %d pages, %d items or %d bytes", kind.method, maxPages, maxItems, maxListBytes)
+		case last:
+			return items, nil
 		}
 		seen[string(next)] = true
 		params = object([]mcpwire.Field{{Name: "cursor", Value: next}})

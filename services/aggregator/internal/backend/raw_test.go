@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
@@ -86,6 +88,43 @@ func TestListFidelity(t *testing.T) {
 	}
 	if n := h.Count("tools/list", ""); n != 2 { // the cursor came again
 		t.Errorf("%d pages asked", n)
+	}
+}
+
+// TestUpdatedInCall: a changed resource is no part of the call in whose stream a backend tells of it.
+func TestUpdatedInCall(t *testing.T) {
+	const updated = `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://secret"}}`
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
+		"tools/call": mcptest.SSE("data: " + updated + "\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n")})
+	var outside []string
+	s := startHTTP(t, h.URL).Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "s", Version: mcpwire.Version20251125,
+		OnMessage: func(m mcpwire.Reply) { outside = append(outside, string(m.Body.Text)) }})
+	defer s.Close()
+	got, err := do(s, tool(t, mcpwire.EraLegacy, "9", "t", `{}`, ""))
+	if err != nil || len(got) != 1 || !strings.Contains(got[0], `"result"`) {
+		t.Errorf("the call got %q, %v, want its response alone", got, err)
+	}
+	if diff := cmp.Diff([]string{updated}, outside); diff != "" {
+		t.Errorf("outside of it (-want +got):\n%s", diff)
+	}
+}
+
+// TestListBound: a list that is too long is refused, also where it comes as one page.
+func TestListBound(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		items string
+		good  bool
+	}{
+		{"as many as may be", strings.Repeat(`{"name":"t"},`, maxItems-1) + `{"name":"t"}`, true},
+		{"too many", strings.Repeat(`{"name":"t"},`, maxItems) + `{"name":"t"}`, false},
+		{"too long", `{"name":"` + strings.Repeat("t", maxListBytes) + `"}`, false},
+	} {
+		h := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{
+			"tools/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"tools":[` + test.items + `]}}`)})
+		if _, err := startHTTP(t, h.URL).List(t.Context()); (err == nil) != test.good || err != nil && !errors.Is(err, ErrInvalidReply) {
+			t.Errorf("%s: %v", test.name, err)
+		}
 	}
 }
 

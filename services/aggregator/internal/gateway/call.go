@@ -44,10 +44,8 @@ func (x *exchange) call(s *session) {
 			x.error(http.StatusNotFound, mcpwire.CodeInvalidRequest, "no such session: initialize again", nil)
 			return
 		}
-		if level := s.levelSet(); level != nil {
-			if req.LogLevel, _ = level.Params.String("level"); fresh {
-				b.Do(ctx, backend.Request{Message: level}, func(backend.Message) error { return nil }) // best effort
-			}
+		if req.LogLevel = s.levelSet(); req.LogLevel != "" && fresh {
+			b.Do(ctx, backend.Request{Message: setLevelTo(req.LogLevel)}, func(backend.Message) error { return nil }) // best effort
 		}
 	}
 
@@ -88,15 +86,18 @@ func (r *reply) send(m backend.Message) error {
 		if r.s == nil {
 			return nil // Do answers these itself for modern clients
 		}
-		if r.lost || r.x.r.Context().Err() != nil { // nobody is there to answer
-			answer := mcpwire.AppendError(nil, m.ID, mcpwire.CodeMethodNotFound, "the client is gone", nil)
-			return r.b.Respond(context.WithoutCancel(r.x.r.Context()), answer)
+		var id mcpwire.RawID
+		if gone := r.lost || r.x.r.Context().Err() != nil; !gone {
+			id = r.s.ask(r.b, m.ID)
+		}
+		if id == nil { // nobody is there to answer, or too much is asked already
+			r.s.decline(r.b, m.ID)
+			return nil
 		}
 		parsed, err := mcpwire.ParseReply(raw)
 		if err != nil {
 			return err
 		}
-		id := r.s.ask(r.b, m.ID)
 		r.asks = append(r.asks, id)
 		raw = mcpwire.Splice(raw, mcpwire.Edit{Start: parsed.IDSpan.Start, End: parsed.IDSpan.End, With: id})
 	}
@@ -152,7 +153,7 @@ func (x *exchange) setLevel(s *session) {
 		return
 	}
 	s.mu.Lock()
-	s.level = x.msg
+	s.level = level
 	open := make([]*backend.Session, 0, len(s.backends))
 	for _, b := range s.backends {
 		open = append(open, b)
@@ -175,7 +176,17 @@ func (x *exchange) setLevel(s *session) {
 
 var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
 
-func (s *session) levelSet() *mcpwire.Message {
+// setLevelTo is logging/setLevel in words of our own: the client's may be megabytes.
+func setLevelTo(level string) *mcpwire.Message {
+	m, err := mcpwire.Parse(mcpwire.Request{Method: http.MethodPost, Header: func(string) []string { return nil },
+		Body: []byte(`{"jsonrpc":"2.0","id":"vmcp-level","method":"logging/setLevel","params":{"level":"` + level + `"}}`)})
+	if err != nil {
+		panic(err) // the levels are constants
+	}
+	return &m
+}
+
+func (s *session) levelSet() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.level

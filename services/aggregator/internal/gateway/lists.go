@@ -25,7 +25,8 @@ import (
 var pageSize = 1000
 
 const (
-	maxListCache  = 64 << 20 // bytes of rendered pages
+	maxListCache  = 64 << 20 // bytes of rendered pages, with what keeping one costs
+	pageOverhead  = 512      // bytes of key, map and list entry
 	cursorPurpose = "mcp-cursor-v1"
 )
 
@@ -74,11 +75,11 @@ func (l *lists) put(r *rendered) {
 		return
 	}
 	l.byKey[r.key] = l.order.PushBack(r)
-	l.bytes += len(r.result)
+	l.bytes += len(r.result) + pageOverhead
 	for l.bytes > maxListCache {
 		old := l.order.Remove(l.order.Front()).(*rendered)
 		delete(l.byKey, old.key)
-		l.bytes -= len(old.result)
+		l.bytes -= len(old.result) + pageOverhead
 	}
 }
 
@@ -114,9 +115,17 @@ func (x *exchange) list(kind mcpwire.ItemKind) {
 func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
 	ctx, cancel := context.WithTimeout(x.r.Context(), 5*time.Second)
 	defer cancel()
-	resp, err := x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
-		Seal: x.seal, Kind: gatewayv1.ItemKind(key.kind), CatalogDigest: c.Digest,
-	})
+	ask := func() (*gatewayv1.PermittedResponse, error) {
+		return x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
+			Seal: x.seal, Kind: gatewayv1.ItemKind(key.kind), CatalogDigest: c.Digest,
+		})
+	}
+	resp, err := ask()
+	if now := x.g.cfg.Inventory.Catalog(); status.Code(err) == codes.Unavailable && now.Digest != c.Digest {
+		// authz knows the newest catalog only, and that has just become another.
+		c, key.digest = now, now.Digest
+		resp, err = ask()
+	}
 	if err != nil {
 		x.g.cfg.Log.Warn("no list", zap.String("request", x.d.RequestId), zap.Error(err))
 		if status.Code(err) == codes.Unauthenticated {

@@ -220,7 +220,7 @@ func TestNoDecision(t *testing.T) {
 func TestCacheBound(t *testing.T) {
 	l := newLists(nil)
 	put := func(view string) {
-		l.put(&rendered{key: listKey{view: view}, result: make([]byte, maxListCache/8)})
+		l.put(&rendered{key: listKey{view: view}, result: make([]byte, maxListCache/8-pageOverhead)})
 	}
 	for i := range 8 {
 		put(fmt.Sprint(i))
@@ -233,6 +233,28 @@ func TestCacheBound(t *testing.T) {
 	l.put(&rendered{key: listKey{view: "huge"}, result: make([]byte, maxListCache/4+1)})
 	if l.get(listKey{view: "huge"}) != nil {
 		t.Error("a page of a quarter of the cache is kept")
+	}
+	for i := range maxListCache/pageOverhead + 1000 { // empty pages cost something too
+		l.put(&rendered{key: listKey{view: "empty", after: fmt.Sprint(i)}})
+	}
+	if most := maxListCache / pageOverhead; len(l.byKey) > most || l.order.Len() != len(l.byKey) {
+		t.Errorf("%d empty pages are kept, want at most %d", len(l.byKey), most)
+	}
+}
+
+// TestCatalogChange: a list that is asked for while the catalog changes is that of the new one.
+func TestCatalogChange(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	old := w.inv.Catalog().Digest
+	w.judgeBy(func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		if r.CatalogDigest == old {
+			w.offer(t, "a", listing([]string{"new"}, nil, nil, nil))
+			return nil, status.Error(codes.Unavailable, "unknown catalog digest")
+		}
+		return &gatewayv1.PermittedResponse{Indexes: []uint32{0}, View: "view-1"}, nil
+	})
+	if got, _ := names(t, w.send(t, modern("1", "tools/list", ""))); !slices.Equal(got, []string{"a_new"}) {
+		t.Errorf("got %q, want the new list", got)
 	}
 }
 

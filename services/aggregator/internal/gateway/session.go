@@ -4,9 +4,11 @@ import (
 	"container/list"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +26,9 @@ const (
 	sessionIdle = 30 * time.Minute // after this the state here is given up; the id brings it back
 	perCaller   = 1000             // live sessions of one principal; above it the longest unused one is given up
 	maxHello    = 4 << 10          // bytes of capabilities and clientInfo that a session id carries
+	maxEnded    = 10_000           // ended ids of one principal that are remembered; above it any of them is good again
+	maxAsked    = 1000             // requests of backends in one session that wait for the client's answer
+	maxDeclines = 16               // answers in one session on the way to backends that ask a client that does not listen
 	purpose     = "mcp-session-v1"
 )
 
@@ -45,12 +50,13 @@ type sessions struct {
 	mu     sync.Mutex
 	live   map[string]*session
 	owners map[string]*list.List // sessions of each principal, longest unused first
-	ended  map[string]time.Time  // ids that were DELETEd, until they expire by themselves
+	// Ids that were DELETEd, by principal and SHA-256, until they expire by themselves.
+	ended map[string]map[[sha256.Size]byte]time.Time
 }
 
 func newSessions(keys *keyring.Ring, backends map[string]*backend.Backend) *sessions {
 	return &sessions{keys: keys, backends: backends,
-		live: map[string]*session{}, owners: map[string]*list.List{}, ended: map[string]time.Time{}}
+		live: map[string]*session{}, owners: map[string]*list.List{}, ended: map[string]map[[sha256.Size]byte]time.Time{}}
 }
 
 // session is one legacy client session.
@@ -69,13 +75,15 @@ type session struct {
 	gone bool
 
 	mu       sync.Mutex
+	ended    bool // by DELETE; calls in progress go on
 	closed   bool
 	backends map[string]*backend.Session
-	level    *mcpwire.Message    // the last logging/setLevel
+	level    string              // of the last logging/setLevel
 	asked    map[string]question // requests of backends that wait for the client's answer, by the id it knows
 	serial   int
+	declines int           // answers in progress, see decline
 	outbox   chan []byte   // to the open GET stream; nil without one
-	replaced chan struct{} // closed when a newer stream takes over
+	replaced chan struct{} // closed when the stream has to end: a newer one takes over, or the session ends
 }
 
 // question is a backend's request to the client.
@@ -126,7 +134,7 @@ func (ss *sessions) find(id, principal string) *session {
 	if s == nil {
 		hello, ok := ss.unseal(id)
 		expires := time.Unix(hello.Opened, 0).Add(sessionAge)
-		if _, ended := ss.ended[id]; !ok || ended || hello.Principal != principal || now.After(expires) {
+		if _, ended := ss.ended[principal][sha256.Sum256([]byte(id))]; !ok || ended || hello.Principal != principal || now.After(expires) {
 			return nil
 		}
 		s = &session{id: id, principal: principal, version: hello.Version, expires: expires, hello: hello, all: ss,
@@ -190,11 +198,29 @@ func (s *session) release() {
 	}
 }
 
-// end is the owner's DELETE: the id is no longer good.
+// end is the owner's DELETE: the id is no longer good, and the open stream ends.
 func (ss *sessions) end(s *session) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	ss.ended[s.id] = s.expires
+	own := ss.ended[s.principal]
+	if own == nil {
+		own = map[[sha256.Size]byte]time.Time{}
+		ss.ended[s.principal] = own
+	}
+	for id := range own { // full: any may go
+		if len(own) < maxEnded {
+			break
+		}
+		delete(own, id)
+	}
+	own[sha256.Sum256([]byte(s.id))] = s.expires
+	s.mu.Lock()
+	s.ended = true
+	if s.replaced != nil {
+		close(s.replaced)
+		s.outbox, s.replaced = nil, nil
+	}
+	s.mu.Unlock()
 	ss.drop(s)
 }
 
@@ -207,9 +233,10 @@ func (ss *sessions) reap(now time.Time) {
 			ss.drop(s)
 		}
 	}
-	for id, expires := range ss.ended {
-		if now.After(expires) {
-			delete(ss.ended, id)
+	for principal, own := range ss.ended {
+		maps.DeleteFunc(own, func(_ [sha256.Size]byte, expires time.Time) bool { return now.After(expires) })
+		if len(own) == 0 {
+			delete(ss.ended, principal)
 		}
 	}
 }
@@ -261,10 +288,13 @@ func (s *session) backend(name string) (b *backend.Session, fresh bool) {
 }
 
 // ask notes a backend's request and returns the id under which the client gets it (AG-25). Ids of two backends may be
-// equal, so the client sees one of ours.
+// equal, so the client sees one of ours. Nil where too many wait already.
 func (s *session) ask(b *backend.Session, id mcpwire.RawID) mcpwire.RawID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.asked) >= maxAsked {
+		return nil
+	}
 	s.serial++
 	ours := mcpwire.RawID(`"vmcp-` + strconv.Itoa(s.serial) + `"`)
 	s.asked[string(ours)] = question{b, append(mcpwire.RawID(nil), id...)}
@@ -326,17 +356,40 @@ func (s *session) unsolicited(b *backend.Session, m mcpwire.Reply) {
 		streaming := s.outbox != nil
 		s.mu.Unlock()
 		if !streaming {
-			answer := mcpwire.AppendError(nil, m.ID, mcpwire.CodeMethodNotFound, "the client listens to no requests", nil)
-			go b.Respond(context.WithoutCancel(context.Background()), answer)
+			s.decline(b, m.ID)
 			return
 		}
 		id := s.ask(b, m.ID)
+		if id == nil {
+			s.decline(b, m.ID)
+			return
+		}
 		if !s.post(mcpwire.Splice(text, mcpwire.Edit{Start: m.IDSpan.Start, End: m.IDSpan.End, With: id})) {
 			s.forget([]mcpwire.RawID{id})
 		}
 	case m.Kind == mcpwire.KindNotification:
 		s.post(append([]byte(nil), m.Body.Text...))
 	}
+}
+
+// decline answers a backend's request that the client will not see, apart from the reading of its messages. A backend
+// that asks faster than it takes answers gets none.
+func (s *session) decline(b *backend.Session, id mcpwire.RawID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.declines == maxDeclines {
+		return
+	}
+	s.declines++
+	answer := mcpwire.AppendError(nil, id, mcpwire.CodeMethodNotFound, "the client listens to no requests", nil)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		b.Respond(ctx, answer) // best effort
+		cancel()
+		s.mu.Lock()
+		s.declines--
+		s.mu.Unlock()
+	}()
 }
 
 // post puts a message into the GET stream; without one, or when it is full, the message is lost, as it would be on a

@@ -244,6 +244,72 @@ func TestDeleteWhileBusy(t *testing.T) {
 	}
 }
 
+// TestEndedBound: what DELETE leaves behind is small and bounded for each principal.
+func TestEndedBound(t *testing.T) {
+	ss := newSessions(newKeys(t), nil)
+	end := func(principal string) string {
+		id := openOne(t, ss, principal)
+		s := ss.find(id, principal)
+		ss.end(s)
+		s.release()
+		return id
+	}
+	other := end("bob")
+	last := ""
+	for range maxEnded + 5 {
+		last = end("ann")
+	}
+	if got := len(ss.ended["ann"]); got != maxEnded {
+		t.Errorf("%d ended ids of one principal are kept, want %d", got, maxEnded)
+	}
+	if ss.find(last, "ann") != nil || ss.find(other, "bob") != nil {
+		t.Error("an id is good after its end")
+	}
+	if len(ss.live) != 0 || len(ss.owners) != 0 {
+		t.Errorf("%d sessions of %d owners stay after their end", len(ss.live), len(ss.owners))
+	}
+}
+
+// TestAskedBound: a backend that asks without end is refused, not remembered.
+func TestAskedBound(t *testing.T) {
+	ss := newSessions(newKeys(t), nil)
+	s := ss.find(openOne(t, ss, "ann"), "ann")
+	for i := range maxAsked {
+		if s.ask(nil, mcpwire.RawID("1")) == nil {
+			t.Fatalf("question %d is refused", i)
+		}
+	}
+	if id := s.ask(nil, mcpwire.RawID("1")); id != nil || len(s.asked) != maxAsked {
+		t.Errorf("question %d got id %s, %d are kept", maxAsked+1, id, len(s.asked))
+	}
+	s.forget([]mcpwire.RawID{mcpwire.RawID(`"vmcp-1"`)})
+	if s.ask(nil, mcpwire.RawID("1")) == nil {
+		t.Error("refused although one was answered")
+	}
+}
+
+// TestSetLevelSize: of a client's logging/setLevel the session keeps the level, and backends get nothing else later.
+func TestSetLevelSize(t *testing.T) {
+	a := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": a})
+	id := w.open(t, "ann", "{}")
+	if got := w.send(t, legacy(id, "1", "logging/setLevel", `"level":"error","padding":"`+strings.Repeat("p", 1<<20)+`"`)); got.status != 200 {
+		t.Fatal(got.status)
+	}
+	a.Reset()
+	if got := w.send(t, legacy(id, "2", "tools/call", toolCall("a_echo"))); !strings.Contains(got.body, `"hi"`) {
+		t.Fatal(got)
+	}
+	for _, r := range a.Requests() {
+		if r.Method == "logging/setLevel" && (len(r.Body) > 200 || !strings.Contains(string(r.Body), `{"level":"error"}`)) {
+			t.Errorf("the backend got %d bytes: %.200s", len(r.Body), r.Body)
+		}
+	}
+	if a.Count("logging/setLevel", "") != 1 {
+		t.Error("the backend does not know the level")
+	}
+}
+
 // TestSetLevel: the level reaches the backends that are open, and those opened later before their first call.
 func TestSetLevel(t *testing.T) {
 	a, b := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy}), mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy})

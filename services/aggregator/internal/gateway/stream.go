@@ -198,6 +198,11 @@ func (x *exchange) stream(s *session) {
 	box := make(chan []byte, 64)
 	gone := make(chan struct{})
 	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		x.error(http.StatusNotFound, mcpwire.CodeInvalidRequest, "no such session: initialize again", nil)
+		return
+	}
 	if s.replaced != nil {
 		close(s.replaced)
 	}

@@ -139,6 +139,24 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// TestDeleteEndsStream: DELETE ends the session's open stream, and with it what is open at the backends.
+func TestDeleteEndsStream(t *testing.T) {
+	a := newWatched(t, mcptest.Options{Era: mcptest.Legacy})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": a.HTTP})
+	id := w.open(t, "ann", "{}")
+	if got := w.send(t, legacy(id, "1", "tools/call", toolCall("a_echo"))); !strings.Contains(got.body, `"hi"`) {
+		t.Fatal(got)
+	}
+	s := w.get(t, id, nil)
+	if got := w.send(t, ask{verb: "DELETE", session: id}); got.status != 204 {
+		t.Errorf("DELETE: %d, want 204", got.status)
+	}
+	if got := s.next(t); got != "end" {
+		t.Errorf("the stream: %s, want its end", got)
+	}
+	wait(t, a.arrived, is("DELETE"))
+}
+
 // TestListChanged: told of the lists that changed, and of no other; of none twice.
 func TestListChanged(t *testing.T) {
 	setFor(t, &keepAlive, 5*time.Millisecond)
@@ -247,11 +265,14 @@ func TestListen(t *testing.T) {
 func TestUnsolicited(t *testing.T) {
 	send, posted := make(chan string), make(chan string, 10)
 	listening := make(chan struct{}, 10)
+	var subscribed atomic.Value // session id at the backend; the gateway's own listing has another stream
 	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			r.Body = io.NopCloser(strings.NewReader(string(body)))
 			switch text := string(body); {
+			case r.Method == "GET" && r.Header.Get("Mcp-Session-Id") != subscribed.Load():
+				next.ServeHTTP(rw, r)
 			case r.Method == "GET":
 				rw.Header().Set("Content-Type", "text/event-stream")
 				http.NewResponseController(rw).Flush()
@@ -266,6 +287,7 @@ func TestUnsolicited(t *testing.T) {
 					}
 				}
 			case strings.Contains(text, `"resources/subscribe"`):
+				subscribed.Store(r.Header.Get("Mcp-Session-Id"))
 				rw.Header().Set("Content-Type", "application/json")
 				id, _, _ := strings.Cut(text[strings.Index(text, `"id":`)+5:], ",")
 				io.WriteString(rw, `{"jsonrpc":"2.0","id":`+id+`,"result":{}}`)

@@ -161,7 +161,7 @@ func (o *outcome) metadata(r *request) *structpb.Struct {
 		"reason":   structpb.NewStringValue(rec.Reason),
 	}
 	for _, f := range [...]struct{ name, value string }{
-		{"caller", rec.Caller}, {"method", rec.Method}, {"name", rec.Name}, {"backend", rec.Backend},
+		{"caller", rec.Caller}, {"method", rec.Method}, {"name", rec.Name}, {"backend", rec.Backend}, {"target", clip(rec.Original)},
 		{"policies", strings.Join(rec.Policies, " ")}, {"revision", rec.Revision},
 	} {
 		if f.value != "" {

@@ -96,7 +96,6 @@ type world struct {
 	audit   bytes.Buffer
 	callers map[string]map[string]any
 	tokens  map[string]string
-	claims  map[string]string // principal by caller
 }
 
 // settings are what config.json of an archive may say.
