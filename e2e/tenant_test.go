@@ -63,6 +63,7 @@ func openOfficeAt(t *testing.T, addr string, version int, edits ...edit) *office
 		for _, form := range o.entra.TokenRequests() {
 			secrets.addAll(form)
 		}
+		w.metrics(t)
 	})
 	return o
 }
@@ -202,6 +203,8 @@ func wants(t *testing.T, what string, p *browser.Page, err error, status int, te
 	case p.Left != nil:
 		t.Errorf("%s: the browser was sent to the application", what)
 		return
+	case len(leaks([]byte(p.Text), "code", "code_verifier", "access_token", "refresh_token", "client_secret", "cookie")) > 0:
+		t.Errorf("%s: a secret is on the page: %s", what, p.Text)
 	case p.Status != status:
 		t.Errorf("%s: %d %q, want %d", what, p.Status, p.Text, status)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/policy"
 )
@@ -24,7 +25,7 @@ func validate(_ context.Context, args []string, stdout, stderr io.Writer) error 
 	}
 	// What `vmcp up` runs on this machine is valid too; notes say where it is for this machine only.
 	src := gatewayconfig.Source{Loopback: true}
-	flags.Var((*pathList)(&src.Paths), "f", "`FILE|DIR` to read; may be given several times, and further ones may follow")
+	flags.Var((*daemon.List)(&src.Paths), "f", "`FILE|DIR` to read; may be given several times, and further ones may follow")
 	flags.StringVar(&src.Name, "name", "", "`NAME` of the VirtualMCPServer, where the files have several")
 	flags.StringVar(&src.Secrets, "secrets", "", "`DIR` with secrets as files NAME/KEY; without it, and without Secret documents, secrets are not checked")
 	// Names may stand between flags, as in -f a.yaml b.yaml --name x.
@@ -73,16 +74,6 @@ func checkPolicies(g *gatewayconfig.Gateway, stdout io.Writer) error {
 	for _, w := range set.Warnings() {
 		fmt.Fprintln(stdout, "warning:", w)
 	}
-	return nil
-}
-
-// pathList is a flag that may be given several times.
-type pathList []string
-
-func (l *pathList) String() string { return strings.Join(*l, " ") }
-
-func (l *pathList) Set(path string) error {
-	*l = append(*l, path)
 	return nil
 }
 

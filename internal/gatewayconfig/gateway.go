@@ -114,7 +114,8 @@ type ToolOverride struct {
 	Annotations map[string]any // title and the four hints, only those given
 }
 
-// Failure is operational.failureHandling.
+// Failure is operational.failureHandling. The aggregator acts on the interval alone; the rest is checked, and noted as not
+// yet used.
 type Failure struct {
 	HealthCheckInterval time.Duration
 	HealthCheckTimeout  time.Duration

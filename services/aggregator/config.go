@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"strings"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stdio"
 )
@@ -24,11 +24,6 @@ type config struct {
 	state       string
 	commands    commands
 }
-
-type list []string
-
-func (l *list) String() string     { return fmt.Sprint(*l) }
-func (l *list) Set(v string) error { *l = append(*l, v); return nil }
 
 // commands say which program stands for a container image, by image.
 type commands map[string][]string
@@ -49,7 +44,7 @@ func (c commands) Set(v string) error {
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAggregator
 	c.commands = commands{}
-	fs.Var((*list)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
+	fs.Var((*daemon.List)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
 	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
 	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
 	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")

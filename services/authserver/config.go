@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"net"
 	"net/url"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 )
 
@@ -23,15 +23,9 @@ type config struct {
 	entra  string
 }
 
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return fmt.Sprint(*l) }
-func (l *list) Set(v string) error { *l = append(*l, v); return nil }
-
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAuthServer
-	fs.Var((*list)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
+	fs.Var((*daemon.List)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
 	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
 	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
 	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")

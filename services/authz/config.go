@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 )
 
@@ -19,7 +20,7 @@ type config struct {
 	admin       string
 	health      string
 	tls         string
-	aggregator  list
+	aggregator  daemon.List
 	authserver  string
 	sealKeys    string
 	state       string
@@ -28,15 +29,9 @@ type config struct {
 	anonymous   bool
 }
 
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return fmt.Sprint(*l) }
-func (l *list) Set(v string) error { *l = append(*l, v); return nil }
-
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAuthz
-	fs.Var((*list)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
+	fs.Var((*daemon.List)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
 	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
 	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
 	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")

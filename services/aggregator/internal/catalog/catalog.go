@@ -55,11 +55,14 @@ type Catalog struct {
 	Backends []*gatewayv1.BackendCatalog // for authz, in configured order
 	Dropped  []Drop
 
-	Capabilities [][]byte // of the listed backends
-	Instructions []string // of the listed backends, headed by their names, in configured order
+	Capabilities [][]byte      // of the listed backends
+	Instructions []Instruction // of the listed backends, in configured order
 
 	items [5][]Item // by mcpwire.ItemKind, in bytewise order of Name
 }
+
+// Instruction is what a backend tells a model about itself: untrusted text, for those who may use the backend.
+type Instruction struct{ Backend, Text string }
 
 // Drop is an item that is not advertised because its name is another's too, or because it cannot be advertised.
 type Drop struct {
@@ -92,7 +95,7 @@ func Merge(cfg *gatewayconfig.Aggregator, listings []Listing) *Catalog {
 		if l.Listed {
 			c.Capabilities = append(c.Capabilities, l.Capabilities)
 			if l.Instructions != "" {
-				c.Instructions = append(c.Instructions, "# "+l.Backend+"\n"+l.Instructions)
+				c.Instructions = append(c.Instructions, Instruction{l.Backend, l.Instructions})
 			}
 		}
 	}
@@ -290,8 +293,9 @@ func (m *merger) describe(listings []Listing) {
 	for _, caps := range c.Capabilities {
 		write(all, caps)
 	}
-	for _, text := range c.Instructions {
-		write(all, []byte(text))
+	for _, in := range c.Instructions {
+		write(all, []byte(in.Backend))
+		write(all, []byte(in.Text))
 	}
 	for kind := range c.items {
 		for _, it := range c.items[kind] {

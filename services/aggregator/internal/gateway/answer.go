@@ -1,12 +1,17 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
+
+	"go.uber.org/zap"
 
 	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
 // serverInfo is our Implementation object toward clients.
@@ -63,7 +68,7 @@ func (x *exchange) initialize() {
 		return
 	}
 	x.w.Header().Set("Mcp-Session-Id", id)
-	caps, instructions := x.g.offers(mcpwire.EraLegacy)
+	caps, instructions := x.g.offers(mcpwire.EraLegacy), x.instructions()
 	b := append([]byte(`{"protocolVersion":`), mcpwire.Quote(version)...)
 	b = append(append(b, `,"capabilities":`...), caps...)
 	b = append(append(b, `,"serverInfo":`...), serverInfo...)
@@ -97,9 +102,9 @@ func picked(object json.RawMessage, names ...string) json.RawMessage {
 }
 
 // discover answers server/discover (HM-10).
-func (g *Gateway) discover() []byte {
+func (x *exchange) discover() []byte {
 	versions, _ := json.Marshal(mcpwire.SupportedVersions) // strings
-	caps, instructions := g.offers(mcpwire.EraModern)
+	caps, instructions := x.g.offers(mcpwire.EraModern), x.instructions()
 	b := append([]byte(`{"resultType":"complete","supportedVersions":`), versions...)
 	b = append(append(b, `,"capabilities":`...), caps...)
 	b = append(append(b, `,"serverInfo":`...), serverInfo...)
@@ -115,9 +120,8 @@ var modernTail = append(append([]byte(`,"ttlMs":30000,"cacheScope":"private","_m
 // maxInstructions bounds the text put together from backends.
 const maxInstructions = 16 << 10
 
-// offers are our capabilities, a JSON object, and the backends' instructions. Lists can always change: policies and
-// roles change them too (AG-21).
-func (g *Gateway) offers(era mcpwire.Era) (capabilities []byte, instructions string) {
+// offers are our capabilities, a JSON object. Lists can always change: policies and roles change them too (AG-21).
+func (g *Gateway) offers(era mcpwire.Era) []byte {
 	c := g.cfg.Inventory.Catalog()
 	var completions, logging, subscribe bool
 	for _, raw := range c.Capabilities {
@@ -143,9 +147,52 @@ func (g *Gateway) offers(era mcpwire.Era) (capabilities []byte, instructions str
 	if logging {
 		b = append(b, `,"logging":{}`...)
 	}
-	instructions = strings.Join(c.Instructions, "\n\n")
-	if len(instructions) > maxInstructions {
-		instructions = strings.ToValidUTF8(instructions[:maxInstructions], "")
+	return append(b, '}')
+}
+
+// instructions are those of the backends of which the caller may use something: the others' are none of their business,
+// and text that a backend wrote should not reach the models of people who cannot use it. Kept by view, as lists are.
+func (x *exchange) instructions() string {
+	c := x.g.cfg.Inventory.Catalog()
+	if len(c.Instructions) == 0 {
+		return ""
 	}
-	return append(b, '}'), instructions
+	key := listKey{view: x.d.View, digest: c.Digest}
+	if r := x.g.lists.get(key); r != nil && x.d.View != "" {
+		return string(r.result)
+	}
+	ctx, cancel := context.WithTimeout(x.r.Context(), time.Second)
+	defer cancel()
+	usable, view := map[string]bool{}, ""
+	for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
+		resp, err := x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
+			Seal: x.seal, Kind: gatewayv1.ItemKind(kind), CatalogDigest: c.Digest,
+		})
+		if err != nil { // a session without them is better than none
+			x.g.cfg.Log.Warn("no instructions", zap.String("request", x.d.RequestId), zap.Error(err))
+			return ""
+		}
+		all := c.Items(kind)
+		for _, i := range resp.Indexes {
+			if int(i) < len(all) {
+				usable[all[i].Backend] = true
+			}
+		}
+		view = resp.View
+	}
+	var parts []string
+	for _, in := range c.Instructions {
+		if usable[in.Backend] {
+			parts = append(parts, "# "+in.Backend+"\n"+in.Text)
+		}
+	}
+	text := strings.Join(parts, "\n\n")
+	if len(text) > maxInstructions {
+		text = strings.ToValidUTF8(text[:maxInstructions], "")
+	}
+	if view != "" {
+		key.view = view
+		x.g.lists.put(&rendered{key: key, result: []byte(text)})
+	}
+	return text
 }

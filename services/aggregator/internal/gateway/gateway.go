@@ -172,7 +172,7 @@ func (x *exchange) modern() {
 	case m.Rule == nil:
 		x.error(http.StatusNotFound, mcpwire.CodeMethodNotFound, "method not found", nil)
 	case m.Method == "server/discover":
-		x.result(x.g.discover())
+		x.result(x.discover())
 	case m.Method == "subscriptions/listen":
 		x.listen()
 	case listKind(m.Method) != mcpwire.ItemNone:

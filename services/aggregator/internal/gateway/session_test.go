@@ -11,6 +11,8 @@ import (
 
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/backend"
 )
 
 func TestInitialize(t *testing.T) {
@@ -358,4 +360,43 @@ func FuzzSessionID(f *testing.F) {
 			t.Errorf("%q is a cursor", id)
 		}
 	})
+}
+
+// TestInstructions: a backend's words reach only those who may use something of it.
+func TestInstructions(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{}), "b": mcptest.NewHTTP(t, mcptest.Options{})})
+	for _, name := range []string{"a", "b"} {
+		_, changed := w.inv.Next()
+		w.override.Store(name, &backend.Listing{Capabilities: []byte(`{"tools":{}}`), Instructions: "words of " + name,
+			Tools: []backend.Item{{Name: "t", Raw: []byte(`{"name":"t","inputSchema":{"type":"object"}}`)}}})
+		w.sources[name].Changed()
+		<-changed
+	}
+	only := func(prefix string) permissions {
+		return func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+			resp := &gatewayv1.PermittedResponse{View: "view of " + prefix}
+			for i, it := range w.inv.Catalog().Items(mcpwire.ItemKind(r.Kind)) {
+				if strings.HasPrefix(it.Name, prefix) {
+					resp.Indexes = append(resp.Indexes, uint32(i))
+				}
+			}
+			return resp, nil
+		}
+	}
+	for _, prefix := range []string{"a_", "b_", "none"} {
+		w.judgeBy(only(prefix))
+		a := w.send(t, ask{change: func(d *gatewayv1.Decision) { d.View = "view of " + prefix }, body: `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`})
+		for _, name := range []string{"a", "b"} {
+			if got, want := strings.Contains(a.body, "words of "+name), prefix == name+"_"; got != want {
+				t.Errorf("who may use %q reads the words of %s: %v, want %v: %s", prefix, name, got, want, a.body)
+			}
+		}
+	}
+	// Known for a view, authz is not asked again.
+	before := w.judged()
+	w.judgeBy(only("a_"))
+	a := w.send(t, ask{change: func(d *gatewayv1.Decision) { d.View = "view of a_" }, body: `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`})
+	if !strings.Contains(a.body, "words of a") || w.judged() != before {
+		t.Errorf("asked %d times more: %s", w.judged()-before, a.body)
+	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -136,6 +137,51 @@ func TestReplaced(t *testing.T) {
 		if got := s.next(t); !strings.Contains(got, "tools/list_changed") {
 			t.Errorf("%s stream: %s, want list_changed", name, got)
 		}
+	}
+}
+
+// TestDeclines: a backend that asks without end, and takes no answer, does not fill the gateway with answers.
+func TestDeclines(t *testing.T) {
+	var subscribed atomic.Value // session id at the backend
+	var inFlight atomic.Int64
+	listed := make(chan struct{}, 100)
+	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(strings.NewReader(string(body)))
+			switch text := string(body); {
+			case r.Method == "GET" && r.Header.Get("Mcp-Session-Id") == subscribed.Load():
+				rw.Header().Set("Content-Type", "text/event-stream")
+				for i := range 500 {
+					fmt.Fprintf(rw, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q%d\",\"method\":\"sampling/createMessage\",\"params\":{}}\n\n", i)
+				}
+				// When the lists are read again, everything before this was read too.
+				io.WriteString(rw, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n")
+				http.NewResponseController(rw).Flush()
+				<-r.Context().Done()
+			case strings.Contains(text, `"id":"q`):
+				inFlight.Add(1)
+				<-r.Context().Done()
+			case strings.Contains(text, `"resources/subscribe"`):
+				subscribed.Store(r.Header.Get("Mcp-Session-Id"))
+				rw.Header().Set("Content-Type", "application/json")
+				id, _, _ := strings.Cut(text[strings.Index(text, `"id":`)+5:], ",")
+				io.WriteString(rw, `{"jsonrpc":"2.0","id":`+id+`,"result":{}}`)
+			default:
+				if strings.Contains(text, `"tools/list"`) && subscribed.Load() != nil {
+					listed <- struct{}{}
+				}
+				next.ServeHTTP(rw, r)
+			}
+		})
+	}})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
+	if got := w.send(t, legacy(w.open(t, "ann", `{"sampling":{}}`), "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
+		t.Fatal(got)
+	}
+	wait(t, listed, func(struct{}) bool { return true })
+	if got := inFlight.Load(); got == 0 || got > maxDeclines {
+		t.Errorf("%d answers are on their way to the backend, want 1 to %d", got, maxDeclines)
 	}
 }
 

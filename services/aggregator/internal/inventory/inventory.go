@@ -26,8 +26,10 @@ import (
 )
 
 const (
-	parallel = 20 // listings at one time
-	debounce = 250 * time.Millisecond
+	parallel     = 20 // listings at one time
+	debounce     = 250 * time.Millisecond
+	longestPause = 30 * time.Second // between listings that the backend asks for
+	freeBurst    = 10               // such listings in a row without a longer pause
 	// A backend that cannot be listed is tried again after firstRetry, twice as long each time, up to lastRetry.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 30 * time.Second
@@ -156,8 +158,9 @@ func (inv *Inventory) Run(ctx context.Context) error {
 // follow keeps one backend's listing current.
 func (inv *Inventory) follow(ctx context.Context, i int) {
 	s := inv.sources[i]
-	retry := firstRetry
+	retry, pause, burst := firstRetry, debounce, 0
 	for {
+		began := time.Now()
 		var again <-chan time.Time
 		if err := inv.list(ctx, i); ctx.Err() != nil {
 			return
@@ -177,10 +180,17 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 			return
 		case <-again:
 		case <-s.changed:
-			select { // several changes in a row are one
+			// Several changes in a row are one, and a backend that announces them without end is asked ever more seldom.
+			if time.Since(began) > longestPause {
+				pause, burst = debounce, 0
+			}
+			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(debounce):
+			case <-time.After(pause):
+			}
+			if burst++; burst > freeBurst {
+				pause = min(2*pause, longestPause)
 			}
 			select {
 			case <-s.changed:

@@ -476,3 +476,26 @@ func TestWatch(t *testing.T) {
 			}
 		})
 }
+
+// TestAnnouncedWithoutEnd: a backend that says all the time that its lists changed is not listed all the time.
+func TestAnnouncedWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listed := 0
+		s := NewSource("noisy", true)
+		s.List = func(context.Context) (*backend.Listing, error) {
+			listed++
+			s.Changed()
+			return &backend.Listing{}, nil
+		}
+		inv := New(&gatewayconfig.Aggregator{}, []*Source{s}, "", zap.NewNop())
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		inv.Run(ctx)
+		if listed > freeBurst+10+20 {
+			t.Errorf("listed %d times in 10 minutes, want about one in %s after the first", listed, longestPause)
+		}
+		if listed < freeBurst {
+			t.Errorf("listed %d times, want the first %d at once", listed, freeBurst)
+		}
+	})
+}

@@ -44,22 +44,22 @@ type Log struct {
 // New makes a log; failed is told when writing begins to fail.
 func New(w io.Writer, failed func(error)) *Log { return &Log{w: w, failed: failed} }
 
-// Write appends one record.
-func (l *Log) Write(r Record) {
+// Write appends one record. After an error nothing may be allowed that the record was about.
+func (l *Log) Write(r Record) error {
 	if l == nil {
-		return
+		return nil
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
-		return // strings and a time only
+		return err
 	}
 	b = append(b, '\n')
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := l.w.Write(b); err != nil && !l.bad {
-		l.bad = true
+	_, err = l.w.Write(b)
+	if err != nil && !l.bad {
 		l.failed(err)
-	} else if err == nil {
-		l.bad = false
 	}
+	l.bad = err != nil
+	return err
 }

@@ -100,9 +100,23 @@ func (s *Server) Ready() error {
 // Check decides about one request. It always answers: an error would be Envoy's to interpret.
 func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	r := readRequest(req)
-	out := s.decide(&r)
-	s.cfg.Audit.Write(out.record(&r))
+	out := s.decideSafely(&r)
+	if err := s.cfg.Audit.Write(out.record(&r)); err != nil && out.denial == nil {
+		out.denial, out.private = noDecision, err // what is not recorded does not happen
+	}
 	return out.response(&r), nil
+}
+
+// decideSafely turns a panic over one request into a denial of that request: gRPC recovers nothing, and one hostile
+// message must not end authz for everybody.
+func (s *Server) decideSafely(r *request) (out outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.cfg.Log.Error("panic while deciding", zap.String("request", r.id), zap.Any("panic", p), zap.Stack("stack"))
+			out = outcome{denial: noDecision}
+		}
+	}()
+	return s.decide(r)
 }
 
 // decide runs the checks in their order. The first that fails answers.

@@ -3,6 +3,7 @@ package extauthz
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/policy"
 	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/authz/internal/audit"
 	"vmcp/services/authz/internal/engine"
 )
 
@@ -309,5 +311,44 @@ func BenchmarkCheck(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnrecorded: what the audit trail cannot hold is not allowed.
+func TestUnrecorded(t *testing.T) {
+	w := newWorld(t, startIssuer(t))
+	full := false
+	w.server.cfg.Audit = audit.New(writer(func(b []byte) (int, error) {
+		if full {
+			return 0, errors.New("disk full")
+		}
+		return len(b), nil
+	}), func(error) {})
+	if _, d := w.ask(t, "dev", toolCall("k8s_get_pods")); d == nil {
+		t.Fatal("refused with room on the disk")
+	}
+	full = true
+	resp, d := w.ask(t, "dev", toolCall("k8s_get_pods"))
+	if d != nil || resp.GetDeniedResponse().GetStatus().GetCode() != 503 || strings.Contains(resp.String(), "disk full") {
+		t.Errorf("with a full disk: %v", resp)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// TestPanic: a request that breaks the code is denied, and the next one is served.
+func TestPanic(t *testing.T) {
+	w := newWorld(t, startIssuer(t))
+	eng := w.server.cfg.Engine
+	w.server.cfg.Engine = nil // what no request should be able to do
+	resp, d := w.ask(t, "dev", toolCall("k8s_get_pods"))
+	if d != nil || resp.GetDeniedResponse().GetStatus().GetCode() != 503 {
+		t.Errorf("after a panic: %v", resp)
+	}
+	w.server.cfg.Engine = eng
+	if _, d := w.ask(t, "dev", toolCall("k8s_get_pods")); d == nil {
+		t.Error("the next request was refused")
 	}
 }
