@@ -151,7 +151,7 @@ func authorize(t *testing.T, app *browser.Application, change func(url.Values)) 
 }
 
 func verify(keys jose.JSONWebKeySet, token string) error {
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		return err
 	}
