@@ -95,8 +95,7 @@ func set(key, value string) *corev3.HeaderValueOption {
 
 func metadata(decision string) *structpb.Struct {
 	s, err := structpb.NewStruct(map[string]any{
-		"decision": decision, "reason": "policy", "method": "tools/call", "target": "k8s/delete", "caller": "ann",
-		"policies": []any{"p0", "p1"}, "revision": "r1",
+		"decision": decision, "reason": "policy", "method": "tools/call", "name": "k8s_delete", "backend": "k8s", "caller": "ann",
 	})
 	if err != nil {
 		panic(err)
@@ -447,9 +446,8 @@ func TestEdge(t *testing.T) {
 	t.Run("access log", func(t *testing.T) {
 		line := g.logged(t, "/mcp", 200)
 		for key, want := range map[string]string{
-			"decision": `"allow"`, "reason": `"policy"`, "method": `"tools/call"`, "target": `"k8s/delete"`, "caller": `"ann"`,
-			"policies": `["p0","p1"]`, "revision": `"r1"`, "http_method": `"POST"`, "client": `"127.0.0.1"`, "details": `"via_upstream"`,
-			"received": `3`,
+			"decision": `"allow"`, "reason": `"policy"`, "method": `"tools/call"`, "name": `"k8s_delete"`, "backend": `"k8s"`, "caller": `"ann"`,
+			"http_method": `"POST"`, "client": `"127.0.0.1"`, "details": `"via_upstream"`,
 		} {
 			if got := string(line[key]); got != want {
 				t.Errorf("%s: got %s, want %s", key, got, want)

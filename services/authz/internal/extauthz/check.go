@@ -101,10 +101,12 @@ func (s *Server) Ready() error {
 func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	r := readRequest(req)
 	out := s.decideSafely(&r)
-	if err := s.cfg.Audit.Write(out.record(&r)); err != nil && out.denial == nil {
+	rec := out.record(&r)
+	if err := s.cfg.Audit.Write(rec); err != nil && out.denial == nil {
 		out.denial, out.private = noDecision, err // what is not recorded does not happen
+		rec = out.record(&r)
 	}
-	return out.response(&r), nil
+	return out.response(&r, &rec), nil
 }
 
 // decideSafely turns a panic over one request into a denial of that request: gRPC recovers nothing, and one hostile

@@ -222,7 +222,7 @@ func TestEmptyCheck(t *testing.T) {
 	if err != nil || resp.GetDeniedResponse().GetStatus().GetCode() != 403 {
 		t.Errorf("%v, %v, want 403", resp, err)
 	}
-	if resp := (&outcome{}).response(&request{}); resp.GetDeniedResponse().GetStatus().GetCode() != 503 {
+	if resp := (&outcome{}).response(&request{}, &audit.Record{}); resp.GetDeniedResponse().GetStatus().GetCode() != 503 {
 		t.Errorf("the zero outcome answers %v, want 503", resp)
 	}
 }

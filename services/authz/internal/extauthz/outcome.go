@@ -89,8 +89,8 @@ func (s *Server) seal(r *request, o *outcome) {
 }
 
 // response renders the outcome for Envoy.
-func (o *outcome) response(r *request) *authv3.CheckResponse {
-	resp := &authv3.CheckResponse{DynamicMetadata: o.metadata(r)}
+func (o *outcome) response(r *request, rec *audit.Record) *authv3.CheckResponse {
+	resp := &authv3.CheckResponse{DynamicMetadata: logged(rec)}
 	if o.denial == nil && o.seal != "" {
 		ok := &authv3.OkHttpResponse{
 			Headers: []*corev3.HeaderValueOption{
@@ -153,16 +153,15 @@ func overwrite(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// metadata is for Envoy's access log, under the filter's name.
-func (o *outcome) metadata(r *request) *structpb.Struct {
-	rec := o.record(r)
+// logged is for Envoy's access log, under the filter's name. Envoy knows an answer of ours by decision. Why it was
+// decided so stands in the audit trail, under the same request id.
+func logged(rec *audit.Record) *structpb.Struct {
 	fields := map[string]*structpb.Value{
 		"decision": structpb.NewStringValue(rec.Decision),
 		"reason":   structpb.NewStringValue(rec.Reason),
 	}
 	for _, f := range [...]struct{ name, value string }{
-		{"caller", rec.Caller}, {"method", rec.Method}, {"name", rec.Name}, {"backend", rec.Backend}, {"target", clip(rec.Original)},
-		{"policies", strings.Join(rec.Policies, " ")}, {"revision", rec.Revision},
+		{"caller", rec.Caller}, {"method", rec.Method}, {"name", rec.Name}, {"backend", rec.Backend},
 	} {
 		if f.value != "" {
 			fields[f.name] = structpb.NewStringValue(f.value)
