@@ -118,7 +118,7 @@ func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error)
 	write := func(kind, name, spec string) { fmt.Fprintf(&docs, document, kind, name, spec) }
 	write("MCPGroup", "bench", "  description: bench")
 	for i := range n {
-		addr, err := free()
+		addr, err := stack.FreeAddress()
 		if err != nil {
 			return fail(err)
 		}
@@ -134,7 +134,7 @@ func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error)
 		write("MCPServerEntry", fmt.Sprintf("backend-%02d", i),
 			"  groupRef: {name: bench}\n  transport: streamable-http\n  remoteUrl: "+url)
 	}
-	listen, err := free()
+	listen, err := stack.FreeAddress()
 	if err != nil {
 		return fail(err)
 	}
@@ -218,12 +218,3 @@ const authServerConfig = `  authServerConfig:
 type discard struct{}
 
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
-
-func free() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}

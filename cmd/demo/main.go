@@ -100,7 +100,7 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 // freeAddress checks that nobody listens there, as Envoy's own words for it come late; any free port will do for once.
 func freeAddress(listen string, once bool) (string, error) {
 	if once {
-		listen = "127.0.0.1:0"
+		return stack.FreeAddress()
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {

@@ -379,12 +379,10 @@ func (s *Stack) entrasim(cfg *Config, as *gatewayconfig.AuthServer) (child.Confi
 	if err != nil {
 		return child.Config{}, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := FreeAddress()
 	if err != nil {
 		return child.Config{}, fmt.Errorf("--entra-sim: %w", err)
 	}
-	address := l.Addr().String()
-	l.Close()
 	cfg.EntraAddress = "http://" + address
 	secret := s.file("entrasim.secret")
 	if err := os.WriteFile(secret, []byte(up.ClientSecret), 0o600); err != nil {
