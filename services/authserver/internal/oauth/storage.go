@@ -145,6 +145,10 @@ func (s *storage) GetRefreshTokenSession(ctx context.Context, signature string, 
 	} else if err != nil {
 		return nil, err
 	}
+	if !t.Rotated.IsZero() && time.Since(t.Rotated) < grace && t.Successor != nil {
+		// Replaced since refreshOnce looked, by another replica: its answer is for this request, too.
+		return nil, store.ErrTaken
+	}
 	r, err := s.request(ctx, t.Family, url.Values{})
 	if err != nil {
 		return nil, err
