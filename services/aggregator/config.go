@@ -5,7 +5,6 @@ import (
 	"flag"
 	"strings"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stdio"
 )
@@ -44,10 +43,7 @@ func (c commands) Set(v string) error {
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAggregator
 	c.commands = commands{}
-	fs.Var((*daemon.List)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
-	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
-	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
-	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
+	c.source.Flags(fs)
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/aggregator.sock", "`address` for Envoy")
 	fs.StringVar(&c.catalog, "catalog", "unix:/run/vmcp/catalog.sock", "`address` where authz watches the catalog")
 	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/aggregator-admin.sock", "`address` for health, readiness and metrics")

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/url"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 )
 
@@ -25,10 +24,7 @@ type config struct {
 
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAuthServer
-	fs.Var((*daemon.List)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
-	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
-	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
-	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
+	c.source.Flags(fs)
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authserver.sock", "`address` for Envoy, and nobody else: the client's address is taken from its header")
 	fs.StringVar(&c.rpc, "rpc", "unix:/run/vmcp/authserver-rpc.sock", "`address` where authz watches keys and revocations")
 	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authserver-admin.sock", "`address` for health, readiness and metrics")

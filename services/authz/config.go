@@ -31,10 +31,7 @@ type config struct {
 
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAuthz
-	fs.Var((*daemon.List)(&c.source.Paths), "config", "YAML `file or directory` with the gateway's documents; may be repeated")
-	fs.StringVar(&c.source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
-	fs.StringVar(&c.source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
-	fs.BoolVar(&c.source.Loopback, "loopback", false, "accept issuers and backends on this machine by plain http")
+	c.source.Flags(fs)
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authz.sock", "`address` for Envoy and, on the same machine, the aggregator")
 	fs.StringVar(&c.permissions, "permissions", "", "a second `address`, for aggregators on other machines")
 	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authz-admin.sock", "`address` for health, readiness and metrics")
