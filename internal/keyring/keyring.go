@@ -88,6 +88,34 @@ func (k *Key) AEAD(purpose string) cipher.AEAD {
 	return got.(cipher.AEAD)
 }
 
+// nonceSize is that of GCM. Nonces are random: far fewer than 2^32 texts are sealed under one key (NIST SP 800-38D 8.3).
+const nonceSize = 12
+
+// Seal encrypts plain under the key that signs, for one purpose, and binds it to bound: "<key id>.<nonce, ciphertext>" in
+// base64url without padding.
+func (r *Ring) Seal(purpose string, plain, bound []byte) string {
+	key := r.Newest()
+	nonce := make([]byte, nonceSize)
+	rand.Read(nonce) // never fails (crypto/rand)
+	sealed := key.AEAD(purpose).Seal(nonce, nonce, plain, append([]byte(key.ID), bound...))
+	return key.ID + "." + base64.RawURLEncoding.EncodeToString(sealed)
+}
+
+// Open undoes Seal; false for anything that was not sealed by a key of the ring for this purpose and bound.
+func (r *Ring) Open(purpose, sealed string, bound []byte) ([]byte, bool) {
+	id, text, ok := strings.Cut(sealed, ".")
+	if !ok {
+		return nil, false
+	}
+	key := r.ByID(id)
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if key == nil || err != nil || len(b) < nonceSize {
+		return nil, false
+	}
+	plain, err := key.AEAD(purpose).Open(nil, b[:nonceSize], b[nonceSize:], append([]byte(id), bound...))
+	return plain, err == nil
+}
+
 // Load reads dir. At least one key must be there.
 func Load(dir string) (*Ring, error) {
 	r := &Ring{dir: dir}

@@ -100,3 +100,36 @@ func TestSeparation(t *testing.T) {
 		t.Errorf("Open = %q, %v", got, err)
 	}
 }
+
+// TestSeal: what is sealed opens for its purpose and what it is bound to, and for nothing else.
+func TestSeal(t *testing.T) {
+	dir := t.TempDir()
+	if err := Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := ring.Seal("a", []byte("text"), []byte("ann"))
+	if got, ok := ring.Open("a", sealed, []byte("ann")); !ok || string(got) != "text" {
+		t.Errorf("Open = %q, %v", got, ok)
+	}
+	if again := ring.Seal("a", []byte("text"), []byte("ann")); again == sealed {
+		t.Error("the same text is sealed twice alike")
+	}
+	for name, open := range map[string]func() ([]byte, bool){
+		"other purpose":   func() ([]byte, bool) { return ring.Open("b", sealed, []byte("ann")) },
+		"other bound":     func() ([]byte, bool) { return ring.Open("a", sealed, []byte("bob")) },
+		"no bound":        func() ([]byte, bool) { return ring.Open("a", sealed, nil) },
+		"no key id":       func() ([]byte, bool) { return ring.Open("a", sealed[len(ring.Newest().ID)+1:], []byte("ann")) },
+		"other key id":    func() ([]byte, bool) { return ring.Open("a", "x"+sealed, []byte("ann")) },
+		"cut short":       func() ([]byte, bool) { return ring.Open("a", sealed[:len(ring.Newest().ID)+9], []byte("ann")) },
+		"another's spell": func() ([]byte, bool) { return ring.Open("a", sealed+"=", []byte("ann")) },
+		"empty":           func() ([]byte, bool) { return ring.Open("a", "", []byte("ann")) },
+	} {
+		if got, ok := open(); ok {
+			t.Errorf("%s: opens as %q", name, got)
+		}
+	}
+}

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/mcpwire"
-	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
 // serverInfo is our Implementation object toward clients.
@@ -165,9 +164,7 @@ func (x *exchange) instructions() string {
 	defer cancel()
 	usable, view := map[string]bool{}, ""
 	for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
-		resp, err := x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
-			Seal: x.seal, Kind: gatewayv1.ItemKind(kind), CatalogDigest: c.Digest,
-		})
+		resp, err := x.permitted(ctx, c, kind)
 		if err != nil { // a session without them is better than none
 			x.g.cfg.Log.Warn("no instructions", zap.String("request", x.d.RequestId), zap.Error(err))
 			return ""

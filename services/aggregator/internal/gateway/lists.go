@@ -3,11 +3,8 @@ package gateway
 import (
 	"container/list"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -111,20 +108,22 @@ func (x *exchange) list(kind mcpwire.ItemKind) {
 	x.result(result)
 }
 
+// permitted asks authz which items of a kind are the caller's, of all in the catalog or of the names only.
+func (x *exchange) permitted(ctx context.Context, c *catalog.Catalog, kind mcpwire.ItemKind, names ...string) (*gatewayv1.PermittedResponse, error) {
+	return x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
+		Seal: x.seal, Kind: gatewayv1.ItemKind(kind), CatalogDigest: c.Digest, Names: names,
+	})
+}
+
 // render asks authz which items are the caller's and writes the page. False: answered already.
 func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
 	ctx, cancel := context.WithTimeout(x.r.Context(), 5*time.Second)
 	defer cancel()
-	ask := func() (*gatewayv1.PermittedResponse, error) {
-		return x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
-			Seal: x.seal, Kind: gatewayv1.ItemKind(key.kind), CatalogDigest: c.Digest,
-		})
-	}
-	resp, err := ask()
+	resp, err := x.permitted(ctx, c, key.kind)
 	if now := x.g.cfg.Inventory.Catalog(); status.Code(err) == codes.Unavailable && now.Digest != c.Digest {
 		// authz knows the newest catalog only, and that has just become another.
 		c, key.digest = now, now.Digest
-		resp, err = ask()
+		resp, err = x.permitted(ctx, c, key.kind)
 	}
 	if err != nil {
 		x.g.cfg.Log.Warn("no list", zap.String("request", x.d.RequestId), zap.Error(err))
@@ -194,23 +193,14 @@ func member(kind mcpwire.ItemKind) string {
 // A cursor is the last name of a page, sealed, and bound to caller and list (AG-17). It says where to go on, not in
 // which version of the list, so nothing is skipped or repeated for what stays.
 func sealCursor(keys *keyring.Ring, last, principal string, kind mcpwire.ItemKind) string {
-	key := keys.Newest()
-	nonce := make([]byte, 12)
-	rand.Read(nonce)
-	sealed := key.AEAD(cursorPurpose).Seal(nonce, nonce, []byte(last), []byte(kind.String()+" "+principal))
-	return key.ID + "." + base64.RawURLEncoding.EncodeToString(sealed)
+	return keys.Seal(cursorPurpose, []byte(last), cursorOf(principal, kind))
 }
 
 func openCursor(keys *keyring.Ring, cursor, principal string, kind mcpwire.ItemKind) (string, bool) {
-	kid, text, ok := strings.Cut(cursor, ".")
-	if !ok {
-		return "", false
-	}
-	key := keys.ByID(kid)
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if key == nil || err != nil || len(sealed) < 12 {
-		return "", false
-	}
-	last, err := key.AEAD(cursorPurpose).Open(nil, sealed[:12], sealed[12:], []byte(kind.String()+" "+principal))
-	return string(last), err == nil
+	last, ok := keys.Open(cursorPurpose, cursor, cursorOf(principal, kind))
+	return string(last), ok
+}
+
+func cursorOf(principal string, kind mcpwire.ItemKind) []byte {
+	return []byte(kind.String() + " " + principal)
 }

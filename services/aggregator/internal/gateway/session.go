@@ -3,9 +3,7 @@ package gateway
 import (
 	"container/list"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -101,27 +99,14 @@ func (ss *sessions) open(principal, version string, capabilities, clientInfo jso
 	if err != nil {
 		return "", errors.New("params.capabilities and params.clientInfo must be objects")
 	}
-	key := ss.keys.Newest()
-	nonce := make([]byte, 12) // random: far fewer than 2^32 ids are made under one key (NIST SP 800-38D 8.3)
-	rand.Read(nonce)
-	sealed := key.AEAD(purpose).Seal(nonce, nonce, text, []byte(key.ID))
-	return key.ID + "." + base64.RawURLEncoding.EncodeToString(sealed), nil
+	return ss.keys.Seal(purpose, text, nil), nil
 }
 
 // unseal reads an id that any replica made.
 func (ss *sessions) unseal(id string) (sealedSession, bool) {
 	var s sealedSession
-	kid, text, ok := strings.Cut(id, ".")
-	if !ok {
-		return s, false
-	}
-	key := ss.keys.ByID(kid)
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if key == nil || err != nil || len(sealed) < 12 {
-		return s, false
-	}
-	plain, err := key.AEAD(purpose).Open(nil, sealed[:12], sealed[12:], []byte(kid))
-	return s, err == nil && json.Unmarshal(plain, &s) == nil
+	plain, ok := ss.keys.Open(purpose, id, nil)
+	return s, ok && json.Unmarshal(plain, &s) == nil
 }
 
 // find returns the principal's session with this id, to be released after use; nil where there is none. Whose session

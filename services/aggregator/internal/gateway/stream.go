@@ -165,10 +165,7 @@ func (f *follower) deliverable(kind mcpwire.ItemKind, name string) (allowed, ok 
 func (f *follower) ask(kind mcpwire.ItemKind, name string) (*gatewayv1.PermittedResponse, error) {
 	ctx, cancel := context.WithTimeout(f.x.r.Context(), 2*time.Second)
 	defer cancel()
-	return f.x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
-		Seal: f.x.seal, Kind: gatewayv1.ItemKind(kind),
-		CatalogDigest: f.x.g.cfg.Inventory.Catalog().Digest, Names: []string{name},
-	})
+	return f.x.permitted(ctx, f.x.g.cfg.Inventory.Catalog(), kind, name)
 }
 
 // subject is the item that a backend's message is about; a tool called "-" where it is about none.
