@@ -23,22 +23,22 @@ type KeysConfig struct {
 
 // Keys is the key set of an issuer for those who judge the claims themselves, and remember no tokens. Its fetching and
 // its rules for signatures are those of a Verifier. It is safe for concurrent use.
-type Keys struct{ ring *keyring }
+type Keys struct{ keys *issuerKeys }
 
 // NewKeys returns an empty key set. Start Run to fill it.
 func NewKeys(cfg KeysConfig) *Keys {
-	ring := keyring{issuer: cfg.Issuer, fetchKeys: cfg.Fetch, log: cfg.Log, schedule: schedule{
+	keys := issuerKeys{issuer: cfg.Issuer, fetchKeys: cfg.Fetch, log: cfg.Log, schedule: schedule{
 		refresh: cfg.Refresh, demand: cfg.Demand, wait: cfg.Wait, trust: cfg.Trust,
 	}}
-	return &Keys{ring.open()}
+	return &Keys{keys.open()}
 }
 
 // Run fetches keys until ctx ends. A failed fetch is logged and repeated; the last good keys stay, for as long as they
 // are trusted.
-func (k *Keys) Run(ctx context.Context) error { return k.ring.run(ctx) }
+func (k *Keys) Run(ctx context.Context) error { return k.keys.run(ctx) }
 
 // Ready returns nil when there are trusted keys, else ErrNotReady with the reason.
-func (k *Keys) Ready() error { return k.ring.ready() }
+func (k *Keys) Ready() error { return k.keys.ready() }
 
 // Verify returns the payload of a token in compact form whose signature is good, with this algorithm and a key that the
 // token names. The payload is not looked at. Errors are ErrNotReady, ErrUnknownKey, or mean a bad token; they hold
@@ -60,7 +60,7 @@ func (k *Keys) Verify(token string, alg jose.SignatureAlgorithm) ([]byte, error)
 	if head.kid == "" {
 		return nil, errors.New("token names no key")
 	}
-	key, err := k.ring.find(head)
+	key, err := k.keys.find(head)
 	if err != nil {
 		return nil, err
 	}

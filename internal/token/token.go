@@ -65,7 +65,7 @@ type Claims struct {
 type Verifier[V any] struct {
 	cfg   Config
 	build func(Claims) (V, error)
-	keys  *keyring
+	keys  *issuerKeys
 	cache cache[V]
 }
 
@@ -79,11 +79,11 @@ func New[V any](cfg Config, build func(Claims) (V, error)) (*Verifier[V], error)
 	if err != nil {
 		return nil, err
 	}
-	ring := keyring{issuer: cfg.Issuer.URL, fetchKeys: source.fetchKeys, file: cfg.KeysFile, schedule: fetching, log: cfg.Log}
+	keys := issuerKeys{issuer: cfg.Issuer.URL, fetchKeys: source.fetchKeys, file: cfg.KeysFile, schedule: fetching, log: cfg.Log}
 	if cfg.Pushed {
-		ring.schedule = schedule{}
+		keys.schedule = schedule{}
 	}
-	return &Verifier[V]{cfg: cfg, build: build, keys: ring.open()}, nil
+	return &Verifier[V]{cfg: cfg, build: build, keys: keys.open()}, nil
 }
 
 // Run fetches the issuer's keys, now, every five minutes, and when a token names an unknown key, at most once per ten

@@ -25,8 +25,8 @@ import (
 	"vmcp/internal/keyring"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authserver/internal/feed"
-	"vmcp/services/authserver/internal/keys"
 	"vmcp/services/authserver/internal/oauth"
+	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -73,18 +73,18 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	defer db.Close()
-	signing, err := keys.Open(ctx, keys.Config{Store: db, PEM: gw.AuthServer.SigningKeys, Overlap: gw.AuthServer.AccessToken + 2*time.Minute, Log: log})
+	keys, err := signing.Open(ctx, signing.Config{Store: db, PEM: gw.AuthServer.SigningKeys, Overlap: gw.AuthServer.AccessToken + 2*time.Minute, Log: log})
 	if err != nil {
 		return err
 	}
 	server := oauth.New(oauth.Config{
 		AuthServer: *gw.AuthServer, Name: gw.Name, Endpoint: gw.Endpoint, Upstream: upstream, UpstreamOrigin: origin,
-		Store: db, Keys: signing, Secrets: ring, HMACKeys: func() []string { return hmacKeys(secrets.get().HMACKeys, ring) }, Log: log,
+		Store: db, Keys: keys, Secrets: ring, HMACKeys: func() []string { return hmacKeys(secrets.get().HMACKeys, ring) }, Log: log,
 	})
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return upstream.Run(ctx) })
-	g.Go(func() error { return signing.Run(ctx) })
+	g.Go(func() error { return keys.Run(ctx) })
 	g.Go(func() error { return db.Run(ctx, func(err error) { log.Error("store", zap.Error(err)) }) })
 	g.Go(func() error {
 		return ring.Run(ctx, func(err error) { log.Error("authserver keys not reloaded", zap.Error(err)) })
@@ -92,7 +92,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	g.Go(func() error {
 		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
 			if err == nil {
-				err = reload(gw, next, secrets, signing, log)
+				err = reload(gw, next, secrets, keys, log)
 			}
 			if err != nil {
 				log.Error("documents not reloaded, the last good ones stay in force", zap.Error(err))
@@ -101,7 +101,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	})
 
 	rpc := grpc.NewServer()
-	gatewayv1.RegisterKeysServer(rpc, &feed.Keys{Ring: signing, Done: ctx.Done()})
+	gatewayv1.RegisterKeysServer(rpc, &feed.Keys{Signing: keys, Done: ctx.Done()})
 	gatewayv1.RegisterRevocationsServer(rpc, &feed.Revocations{Store: db, Done: ctx.Done()})
 	admin := daemon.NewAdmin()
 	admin.AddCheck("entra", upstream.Ready)
@@ -168,11 +168,11 @@ func hmacKeys(configured []string, ring *keyring.Ring) []string {
 }
 
 // reload puts new secrets and signing keys in force. Everything else needs a restart.
-func reload(gw, next *gatewayconfig.Gateway, secrets *current, signing *keys.Ring, log *zap.Logger) error {
+func reload(gw, next *gatewayconfig.Gateway, secrets *current, keys *signing.Keys, log *zap.Logger) error {
 	if next.AuthServer == nil || len(next.AuthServer.Upstreams) == 0 {
 		return errors.New("authServerConfig is gone from the documents")
 	}
-	if err := signing.Configure(next.AuthServer.SigningKeys); err != nil {
+	if err := keys.Configure(next.AuthServer.SigningKeys); err != nil {
 		return err
 	}
 	secrets.set(next.AuthServer)

@@ -1,5 +1,5 @@
 // Package feed tells authz what it must know at once: which keys sign, and what is revoked. It owns the two streams of
-// proto/gateway/v1; keys and revocations themselves are kept by keys and store.
+// proto/gateway/v1; keys and revocations themselves are kept by signing and store.
 package feed
 
 import (
@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	gatewayv1 "vmcp/proto/gateway/v1"
-	"vmcp/services/authserver/internal/keys"
+	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -22,16 +22,16 @@ const heartbeat = time.Second
 // Keys implements gateway.v1.Keys.
 type Keys struct {
 	gatewayv1.UnimplementedKeysServer
-	Ring *keys.Ring
-	Done <-chan struct{} // closed when the service stops: the streams end
+	Signing *signing.Keys
+	Done    <-chan struct{} // closed when the service stops: the streams end
 }
 
 // Watch sends the key set, and again when it changes.
 func (k *Keys) Watch(_ *gatewayv1.WatchKeysRequest, stream grpc.ServerStreamingServer[gatewayv1.KeysUpdate]) error {
 	last := ""
 	for {
-		changed := k.Ring.Changed() // before reading
-		jwks, etag := k.Ring.JWKS()
+		changed := k.Signing.Changed() // before reading
+		jwks, etag := k.Signing.JWKS()
 		up := &gatewayv1.KeysUpdate{}
 		if etag != last {
 			up.Jwks, last = jwks, etag

@@ -15,11 +15,11 @@ import (
 
 	"vmcp/internal/keyring"
 	gatewayv1 "vmcp/proto/gateway/v1"
-	"vmcp/services/authserver/internal/keys"
+	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
 
-func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *keys.Ring, func()) {
+func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *signing.Keys, func()) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := keyring.Ensure(filepath.Join(dir, "keys")); err != nil {
@@ -34,7 +34,7 @@ func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *keys.Ring, func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	signing, err := keys.Open(t.Context(), keys.Config{Store: db, Overlap: time.Hour, Log: zap.NewNop()})
+	keys, err := signing.Open(t.Context(), signing.Config{Store: db, Overlap: time.Hour, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *keys.Ring, func()) {
 	}
 	done := make(chan struct{})
 	s := grpc.NewServer()
-	gatewayv1.RegisterKeysServer(s, &Keys{Ring: signing, Done: done})
+	gatewayv1.RegisterKeysServer(s, &Keys{Signing: keys, Done: done})
 	gatewayv1.RegisterRevocationsServer(s, &Revocations{Store: db, Done: done})
 	var serving sync.WaitGroup
 	serving.Go(func() { s.Serve(l) })
@@ -55,7 +55,7 @@ func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *keys.Ring, func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return conn, db, signing, stop
+	return conn, db, keys, stop
 }
 
 func TestKeys(t *testing.T) {

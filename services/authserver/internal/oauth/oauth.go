@@ -25,7 +25,7 @@ import (
 	"vmcp/internal/entra"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
-	"vmcp/services/authserver/internal/keys"
+	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -57,7 +57,7 @@ type Config struct {
 	// UpstreamOrigin is where the browser is sent to sign in, for the pages' policy.
 	UpstreamOrigin string
 	Store          *store.DB
-	Keys           *keys.Ring
+	Keys           *signing.Keys
 	Secrets        *keyring.Ring   // binds forms and states to browsers
 	HMACKeys       func() []string // of codes and refresh tokens; the first makes new ones
 	Log            *zap.Logger

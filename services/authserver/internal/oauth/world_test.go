@@ -29,7 +29,7 @@ import (
 	"vmcp/internal/entrasim"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
-	"vmcp/services/authserver/internal/keys"
+	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -49,7 +49,7 @@ type world struct {
 	sim    *entrasim.Tenant
 	server *Server
 	db     *store.DB
-	keys   *keys.Ring
+	keys   *signing.Keys
 	ring   *keyring.Ring
 	logs   *observer.ObservedLogs
 	file   string // of the database
@@ -112,7 +112,7 @@ func newWorld(t testing.TB, o options) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.db.Close() })
-	if w.keys, err = keys.Open(t.Context(), keys.Config{Store: w.db, Overlap: time.Hour, Log: log}); err != nil {
+	if w.keys, err = signing.Open(t.Context(), signing.Config{Store: w.db, Overlap: time.Hour, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{

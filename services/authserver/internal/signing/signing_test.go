@@ -1,4 +1,4 @@
-package keys
+package signing
 
 import (
 	"crypto/ecdsa"
@@ -41,7 +41,7 @@ func openStore(t *testing.T) *store.DB {
 	return d
 }
 
-func open(t *testing.T, d *store.DB, pems ...string) *Ring {
+func open(t *testing.T, d *store.DB, pems ...string) *Keys {
 	t.Helper()
 	r, err := Open(t.Context(), Config{Store: d, PEM: pems, Overlap: time.Hour, Log: zap.NewNop()})
 	if err != nil {
@@ -51,7 +51,7 @@ func open(t *testing.T, d *store.DB, pems ...string) *Ring {
 }
 
 // kids are the published keys, the newest first.
-func kids(t *testing.T, r *Ring) []string {
+func kids(t *testing.T, r *Keys) []string {
 	t.Helper()
 	jwks, _ := r.JWKS()
 	var set struct {
@@ -71,7 +71,7 @@ func kids(t *testing.T, r *Ring) []string {
 }
 
 // verify is what authz does.
-func verify(t *testing.T, r *Ring, text string) error {
+func verify(t *testing.T, r *Keys, text string) error {
 	t.Helper()
 	v, err := token.New(token.Config{Issuer: gatewayconfig.Issuer{URL: "https://as.example.com", Own: true}, Audience: "https://mcp", Log: zap.NewNop()},
 		func(c token.Claims) (token.Claims, error) { return c, nil })
@@ -86,7 +86,7 @@ func verify(t *testing.T, r *Ring, text string) error {
 	return err
 }
 
-func sign(t *testing.T, r *Ring) string {
+func sign(t *testing.T, r *Keys) string {
 	t.Helper()
 	payload, err := token.Issued{Issuer: "https://as.example.com", Audience: "https://mcp", Subject: "ann", IssuedAt: time.Now(), Expiry: time.Now().Add(time.Hour)}.Payload()
 	if err != nil {

@@ -30,9 +30,9 @@ type schedule struct {
 	trust   time.Duration // after the last good fetch; 0: until the next
 }
 
-// keyring holds the issuer's keys and decides when they are fetched. Verifications read a snapshot and never wait for
+// issuerKeys holds the issuer's keys and decides when they are fetched. Verifications read a snapshot and never wait for
 // a fetch, except those with an unknown key.
-type keyring struct {
+type issuerKeys struct {
 	issuer    string // in logs and in the file
 	fetchKeys func(context.Context) ([]byte, error)
 	file      string // where the last good keys are kept; empty: nowhere
@@ -50,62 +50,62 @@ type keyring struct {
 	setMu sync.Mutex // one set at a time; above the file KeysFile
 }
 
-// open makes the ring usable and reads the file.
-func (r *keyring) open() *keyring {
-	r.kick = make(chan struct{}, 1)
-	r.load()
-	return r
+// open makes them usable and reads the file.
+func (ks *issuerKeys) open() *issuerKeys {
+	ks.kick = make(chan struct{}, 1)
+	ks.load()
+	return ks
 }
 
 // trusted returns the keys, nil when there are none or none that may still be trusted.
-func (r *keyring) trusted() []*key {
-	keys := r.keys.Load()
+func (ks *issuerKeys) trusted() []*key {
+	keys := ks.keys.Load()
 	if keys == nil {
 		return nil
 	}
-	if good := r.good.Load(); r.schedule.trust > 0 && (good == nil || time.Since(*good) > r.schedule.trust) {
+	if good := ks.good.Load(); ks.schedule.trust > 0 && (good == nil || time.Since(*good) > ks.schedule.trust) {
 		return nil
 	}
 	return *keys
 }
 
-func (r *keyring) ready() error {
-	if r.trusted() != nil {
+func (ks *issuerKeys) ready() error {
+	if ks.trusted() != nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failure != nil {
-		return fmt.Errorf("%w: %w", ErrNotReady, r.failure)
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if ks.failure != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, ks.failure)
 	}
 	return ErrNotReady
 }
 
 // find returns the key that a token says it was signed with.
-func (r *keyring) find(h header) (*key, error) {
-	if k := r.known(h); k != nil {
+func (ks *issuerKeys) find(h header) (*key, error) {
+	if k := ks.known(h); k != nil {
 		return k, nil
 	}
-	if done := r.demand(); done != nil {
-		timer := time.NewTimer(r.schedule.wait)
+	if done := ks.demand(); done != nil {
+		timer := time.NewTimer(ks.schedule.wait)
 		defer timer.Stop()
 		select {
 		case <-done:
 		case <-timer.C:
 		}
-		if k := r.known(h); k != nil {
+		if k := ks.known(h); k != nil {
 			return k, nil
 		}
 	}
-	if err := r.ready(); err != nil {
+	if err := ks.ready(); err != nil {
 		return nil, err
 	}
 	return nil, ErrUnknownKey
 }
 
 // known returns the one key with the token's kid and algorithm. A token without kid needs an issuer with one such key.
-func (r *keyring) known(h header) (found *key) {
-	for _, k := range r.trusted() {
+func (ks *issuerKeys) known(h header) (found *key) {
+	for _, k := range ks.trusted() {
 		if !k.fits(h.alg) || h.kid != "" && k.jwk.Kid != h.kid {
 			continue
 		}
@@ -118,35 +118,35 @@ func (r *keyring) known(h header) (found *key) {
 }
 
 // demand asks for a fetch and returns what is closed after it; nil when one was made too recently.
-func (r *keyring) demand() <-chan struct{} {
-	if r.schedule.wait == 0 {
+func (ks *issuerKeys) demand() <-chan struct{} {
+	if ks.schedule.wait == 0 {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fetch == nil {
-		if !r.last.IsZero() && time.Since(r.last) < r.schedule.demand {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if ks.fetch == nil {
+		if !ks.last.IsZero() && time.Since(ks.last) < ks.schedule.demand {
 			return nil
 		}
-		r.last = time.Now()
-		r.fetch = make(chan struct{})
+		ks.last = time.Now()
+		ks.fetch = make(chan struct{})
 		select {
-		case r.kick <- struct{}{}:
+		case ks.kick <- struct{}{}:
 		default:
 		}
 	}
-	return r.fetch
+	return ks.fetch
 }
 
-func (r *keyring) run(ctx context.Context) error {
+func (ks *issuerKeys) run(ctx context.Context) error {
 	retry := firstRetry
 	for {
-		err := r.fetchNow(ctx)
-		wait := r.schedule.refresh
+		err := ks.fetchNow(ctx)
+		wait := ks.schedule.refresh
 		if err != nil {
 			wait, retry = retry, min(2*retry, lastRetry)
 			if ctx.Err() == nil {
-				r.log.Warn("fetching the issuer's keys", zap.String("issuer", r.issuer), zap.Duration("retry", wait), zap.Error(err))
+				ks.log.Warn("fetching the issuer's keys", zap.String("issuer", ks.issuer), zap.Duration("retry", wait), zap.Error(err))
 			}
 		} else {
 			retry = firstRetry
@@ -154,7 +154,7 @@ func (r *keyring) run(ctx context.Context) error {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-r.kick:
+		case <-ks.kick:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -164,41 +164,41 @@ func (r *keyring) run(ctx context.Context) error {
 	}
 }
 
-func (r *keyring) fetchNow(ctx context.Context) error {
-	r.mu.Lock()
-	if r.fetch == nil {
-		r.fetch = make(chan struct{})
+func (ks *issuerKeys) fetchNow(ctx context.Context) error {
+	ks.mu.Lock()
+	if ks.fetch == nil {
+		ks.fetch = make(chan struct{})
 	}
 	select {
-	case <-r.kick: // this fetch is the answer
+	case <-ks.kick: // this fetch is the answer
 	default:
 	}
-	r.mu.Unlock()
+	ks.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	jwks, err := r.fetchKeys(ctx)
+	jwks, err := ks.fetchKeys(ctx)
 	if err == nil {
-		err = r.set(jwks)
+		err = ks.set(jwks)
 	}
-	r.mu.Lock()
-	r.failure = err
-	close(r.fetch)
-	r.fetch = nil
-	r.mu.Unlock()
+	ks.mu.Lock()
+	ks.failure = err
+	close(ks.fetch)
+	ks.fetch = nil
+	ks.mu.Unlock()
 	return err
 }
 
 // set replaces the keys. Equal keys stay the same object, so what the cache verified with them stays.
-func (r *keyring) set(jwks []byte) error {
+func (ks *issuerKeys) set(jwks []byte) error {
 	next, err := parseKeys(jwks)
 	if err != nil {
 		return err
 	}
-	r.setMu.Lock()
-	defer r.setMu.Unlock()
+	ks.setMu.Lock()
+	defer ks.setMu.Unlock()
 	changed := false
 	old := map[publicJWK]*key{}
-	if keys := r.keys.Load(); keys != nil {
+	if keys := ks.keys.Load(); keys != nil {
 		for _, k := range *keys {
 			old[k.jwk] = k
 		}
@@ -212,16 +212,16 @@ func (r *keyring) set(jwks []byte) error {
 		}
 	}
 	now := time.Now()
-	r.good.Store(&now)
-	r.keys.Store(&next)
+	ks.good.Store(&now)
+	ks.keys.Store(&next)
 	for _, k := range old { // after the store: nobody finds them any more
 		k.gone.Store(true)
 		changed = true
 	}
 	if changed {
-		r.log.Info("issuer's keys changed", zap.String("issuer", r.issuer), zap.Int("keys", len(next)), zap.Int("removed", len(old)))
-		if err := r.save(next); err != nil {
-			r.log.Warn("keeping the issuer's keys for a restart", zap.Error(err))
+		ks.log.Info("issuer's keys changed", zap.String("issuer", ks.issuer), zap.Int("keys", len(next)), zap.Int("removed", len(old)))
+		if err := ks.save(next); err != nil {
+			ks.log.Warn("keeping the issuer's keys for a restart", zap.Error(err))
 		}
 	}
 	return nil
@@ -233,11 +233,11 @@ type kept struct {
 	Keys   []jsontext.Value `json:"keys"`
 }
 
-func (r *keyring) load() {
-	if r.file == "" {
+func (ks *issuerKeys) load() {
+	if ks.file == "" {
 		return
 	}
-	raw, err := os.ReadFile(r.file)
+	raw, err := os.ReadFile(ks.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -245,7 +245,7 @@ func (r *keyring) load() {
 	if err == nil {
 		err = json.Unmarshal(raw, &k)
 	}
-	if err == nil && k.Issuer != r.issuer {
+	if err == nil && k.Issuer != ks.issuer {
 		return // of a configuration before this one
 	}
 	var keys []*key
@@ -253,17 +253,17 @@ func (r *keyring) load() {
 		keys, err = parseKeys(raw)
 	}
 	if err != nil {
-		r.log.Warn("reading the kept keys of the issuer", zap.String("file", r.file), zap.Error(err))
+		ks.log.Warn("reading the kept keys of the issuer", zap.String("file", ks.file), zap.Error(err))
 		return
 	}
-	r.keys.Store(&keys)
+	ks.keys.Store(&keys)
 }
 
-func (r *keyring) save(keys []*key) error {
-	if r.file == "" {
+func (ks *issuerKeys) save(keys []*key) error {
+	if ks.file == "" {
 		return nil
 	}
-	k := kept{Issuer: r.issuer}
+	k := kept{Issuer: ks.issuer}
 	for _, key := range keys {
 		raw, err := json.Marshal(key.jwk)
 		if err != nil {
@@ -275,7 +275,7 @@ func (r *keyring) save(keys []*key) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(r.file), ".keys-*") // 0600
+	tmp, err := os.CreateTemp(filepath.Dir(ks.file), ".keys-*") // 0600
 	if err != nil {
 		return err
 	}
@@ -284,5 +284,5 @@ func (r *keyring) save(keys []*key) error {
 	if err := errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), r.file)
+	return os.Rename(tmp.Name(), ks.file)
 }

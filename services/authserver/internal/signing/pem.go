@@ -1,4 +1,4 @@
-package keys
+package signing
 
 import (
 	"crypto"
@@ -16,23 +16,23 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Configure puts keys in PEM form in force, the first of which signs. None: the ring's own. The keys configured before
+// Configure puts keys in PEM form in force, the first of which signs. None: keys of our own. The keys configured before
 // stay published until the process ends, so what they signed is good until it expires.
-func (r *Ring) Configure(pems []string) error {
+func (ks *Keys) Configure(pems []string) error {
 	for i, text := range pems {
 		if err := CheckPEM(text); err != nil {
 			return fmt.Errorf("signing key %d: %w", i+1, err)
 		}
 	}
-	r.mu.Lock()
-	if len(pems) > 0 && (len(r.pems) == 0 || !slices.Equal(r.pems[0], pems)) {
-		r.pems = append([][]string{slices.Clone(pems)}, r.pems...)
-		if len(r.pems) > 5 {
-			r.pems = r.pems[:5]
+	ks.mu.Lock()
+	if len(pems) > 0 && (len(ks.pems) == 0 || !slices.Equal(ks.pems[0], pems)) {
+		ks.pems = append([][]string{slices.Clone(pems)}, ks.pems...)
+		if len(ks.pems) > 5 {
+			ks.pems = ks.pems[:5]
 		}
 	}
-	all := slices.Concat(r.pems...)
-	r.mu.Unlock()
+	all := slices.Concat(ks.pems...)
+	ks.mu.Unlock()
 	if len(all) == 0 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (r *Ring) Configure(pems []string) error {
 		}
 	}
 	slices.Reverse(keys) // the last signs
-	return r.publish(keys)
+	return ks.publish(keys)
 }
 
 // CheckPEM says what is wrong with a key in PEM form. The error holds nothing of it.

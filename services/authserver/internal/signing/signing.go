@@ -1,10 +1,10 @@
-// Package keys is the ring of keys that access tokens are signed with. It owns making, keeping and rotating them, the
+// Package signing is the keys that access tokens are signed with. It owns making, keeping and rotating them, the
 // documents that publish them, and signing; what a token says is internal/token's.
 //
-// Without keys in the configuration the ring makes its own, an ES256 key per month, and keeps them sealed in the store.
+// Without keys in the configuration it makes its own, an ES256 key per month, and keeps them sealed in the store.
 // A key is published before it signs (lead) and after the next one does (overlap), so nobody ever meets a token whose
 // key is not there. What is current is a function of the stored times alone: several replicas agree without a leader.
-package keys
+package signing
 
 import (
 	"context"
@@ -41,8 +41,8 @@ type Config struct {
 	Log     *zap.Logger
 }
 
-// Ring is safe for concurrent use.
-type Ring struct {
+// Keys are those in force and published. Safe for concurrent use.
+type Keys struct {
 	cfg  Config
 	set  atomic.Pointer[set]
 	pems [][]string // what was configured, the newest first; guarded by mu
@@ -66,19 +66,19 @@ type set struct {
 }
 
 // Open reads or makes the keys. Start Run to rotate them.
-func Open(ctx context.Context, cfg Config) (*Ring, error) {
-	r := &Ring{cfg: cfg, changed: make(chan struct{})}
-	if err := r.Configure(cfg.PEM); err != nil {
+func Open(ctx context.Context, cfg Config) (*Keys, error) {
+	ks := &Keys{cfg: cfg, changed: make(chan struct{})}
+	if err := ks.Configure(cfg.PEM); err != nil {
 		return nil, err
 	}
-	if err := r.Update(ctx, time.Now()); err != nil {
+	if err := ks.Update(ctx, time.Now()); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return ks, nil
 }
 
 // Run rotates and notices what other replicas did, once a minute, until ctx ends.
-func (r *Ring) Run(ctx context.Context) error {
+func (ks *Keys) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
@@ -87,39 +87,39 @@ func (r *Ring) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := r.Update(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			r.cfg.Log.Error("signing keys not updated, the last ones stay in use", zap.Error(err))
+		if err := ks.Update(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			ks.cfg.Log.Error("signing keys not updated, the last ones stay in use", zap.Error(err))
 		}
 	}
 }
 
-// Update brings the ring to what it must be at now.
-func (r *Ring) Update(ctx context.Context, now time.Time) error {
-	r.mu.Lock()
-	configured := len(r.pems) > 0
-	r.mu.Unlock()
+// Update brings the keys to what they must be at now.
+func (ks *Keys) Update(ctx context.Context, now time.Time) error {
+	ks.mu.Lock()
+	configured := len(ks.pems) > 0
+	ks.mu.Unlock()
 	if configured {
 		return nil
 	}
-	stored, err := r.cfg.Store.SigningKeys(ctx)
+	stored, err := ks.cfg.Store.SigningKeys(ctx)
 	if err != nil {
 		return fmt.Errorf("reading signing keys: %w", err)
 	}
 	if active, due := next(stored, now); due {
-		added, err := r.add(ctx, active, newest(stored))
+		added, err := ks.add(ctx, active, newest(stored))
 		if err != nil {
 			return fmt.Errorf("making a signing key: %w", err)
 		}
 		if added != nil {
 			stored = append(stored, *added)
-		} else if stored, err = r.cfg.Store.SigningKeys(ctx); err != nil {
+		} else if stored, err = ks.cfg.Store.SigningKeys(ctx); err != nil {
 			return fmt.Errorf("reading signing keys: %w", err)
 		}
 	}
 	var keys []key
 	for i, s := range stored {
-		if i+1 < len(stored) && now.After(stored[i+1].Active.Add(r.cfg.Overlap)) {
-			if err := r.cfg.Store.DeleteSigningKey(ctx, s.KID); err != nil {
+		if i+1 < len(stored) && now.After(stored[i+1].Active.Add(ks.cfg.Overlap)) {
+			if err := ks.cfg.Store.DeleteSigningKey(ctx, s.KID); err != nil {
 				return fmt.Errorf("deleting a signing key: %w", err)
 			}
 			continue
@@ -135,7 +135,7 @@ func (r *Ring) Update(ctx context.Context, now time.Time) error {
 		k.active = s.Active
 		keys = append(keys, k)
 	}
-	return r.publish(keys)
+	return ks.publish(keys)
 }
 
 // next says whether a key is missing at now, and from when on it would sign.
@@ -161,7 +161,7 @@ func newest(stored []store.SigningKey) string {
 }
 
 // add makes a key; nil if another replica was faster.
-func (r *Ring) add(ctx context.Context, active time.Time, newest string) (*store.SigningKey, error) {
+func (ks *Keys) add(ctx context.Context, active time.Time, newest string) (*store.SigningKey, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -174,30 +174,30 @@ func (r *Ring) add(ctx context.Context, active time.Time, newest string) (*store
 	if s.Private, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
 		return nil, err
 	}
-	err = r.cfg.Store.AddSigningKey(ctx, s, newest)
+	err = ks.cfg.Store.AddSigningKey(ctx, s, newest)
 	if errors.Is(err, store.ErrTaken) {
 		return nil, nil
 	}
 	if err == nil {
-		r.cfg.Log.Info("new signing key", zap.String("kid", s.KID), zap.Time("signs from", s.Active))
+		ks.cfg.Log.Info("new signing key", zap.String("kid", s.KID), zap.Time("signs from", s.Active))
 	}
 	return s, err
 }
 
 // Rotate makes a new key now that signs after lead. For `vmcp` and tests; Run does it by itself in time.
-func (r *Ring) Rotate(ctx context.Context, now time.Time) error {
-	stored, err := r.cfg.Store.SigningKeys(ctx)
+func (ks *Keys) Rotate(ctx context.Context, now time.Time) error {
+	stored, err := ks.cfg.Store.SigningKeys(ctx)
 	if err != nil {
 		return fmt.Errorf("reading signing keys: %w", err)
 	}
-	if _, err := r.add(ctx, now.Add(lead), newest(stored)); err != nil {
+	if _, err := ks.add(ctx, now.Add(lead), newest(stored)); err != nil {
 		return fmt.Errorf("making a signing key: %w", err)
 	}
-	return r.Update(ctx, now)
+	return ks.Update(ctx, now)
 }
 
 // publish puts keys in force.
-func (r *Ring) publish(keys []key) error {
+func (ks *Keys) publish(keys []key) error {
 	published := jose.JSONWebKeySet{}
 	for _, k := range slices.Backward(keys) { // the newest first
 		published.Keys = append(published.Keys, k.public)
@@ -207,33 +207,33 @@ func (r *Ring) publish(keys []key) error {
 		return fmt.Errorf("encoding the keys: %w", err)
 	}
 	sum := sha256.Sum256(jwks)
-	old := r.set.Swap(&set{keys: keys, jwks: string(jwks), etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`})
+	old := ks.set.Swap(&set{keys: keys, jwks: string(jwks), etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`})
 	if old != nil && old.jwks == string(jwks) {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.changed)
-	r.changed = make(chan struct{})
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	close(ks.changed)
+	ks.changed = make(chan struct{})
 	return nil
 }
 
 // JWKS is the public key set (RFC 7517) and its entity tag.
-func (r *Ring) JWKS() (jwks []byte, etag string) {
-	s := r.set.Load()
+func (ks *Keys) JWKS() (jwks []byte, etag string) {
+	s := ks.set.Load()
 	return []byte(s.jwks), s.etag
 }
 
 // Changed is closed when JWKS next changes.
-func (r *Ring) Changed() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.changed
+func (ks *Keys) Changed() <-chan struct{} {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	return ks.changed
 }
 
 // Sign makes an access token of a payload (RFC 9068: typ at+jwt).
-func (r *Ring) Sign(payload []byte) (string, error) {
-	keys := r.set.Load().keys
+func (ks *Keys) Sign(payload []byte) (string, error) {
+	keys := ks.set.Load().keys
 	now := time.Now()
 	for _, k := range slices.Backward(keys) {
 		if k.active.After(now) {
@@ -248,13 +248,13 @@ func (r *Ring) Sign(payload []byte) (string, error) {
 	return "", errors.New("no signing key is active: is the clock right?")
 }
 
-// Open returns the payload of a token that this ring signed and whose key is still published.
-func (r *Ring) Open(token string) ([]byte, error) {
+// Open returns the payload of a token that one of these keys signed and whose key is still published.
+func (ks *Keys) Open(token string) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.RS256, jose.EdDSA})
 	if err != nil {
 		return nil, errors.New("not a token of ours")
 	}
-	for _, k := range r.set.Load().keys {
+	for _, k := range ks.set.Load().keys {
 		if k.kid == jws.Signatures[0].Header.KeyID {
 			return jws.Verify(k.public.Key)
 		}
