@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -160,7 +159,7 @@ func (x *exchange) instructions() string {
 	if r := x.g.lists.get(key); r != nil && x.d.View != "" {
 		return string(r.result)
 	}
-	ctx, cancel := context.WithTimeout(x.r.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(x.r.Context(), decisionTime)
 	defer cancel()
 	usable, view := map[string]bool{}, ""
 	for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {

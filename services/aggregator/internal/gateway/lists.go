@@ -108,6 +108,10 @@ func (x *exchange) list(kind mcpwire.ItemKind) {
 	x.result(result)
 }
 
+// decisionTime is how long a request waits for authz, over all that it asks: as long as Envoy waits for its check
+// (deploy/envoy/envoy.yaml). So a hung authz costs a client the same, whichever of the two meets it.
+const decisionTime = time.Second
+
 // permitted asks authz which items of a kind are the caller's, of all in the catalog or of the names only.
 func (x *exchange) permitted(ctx context.Context, c *catalog.Catalog, kind mcpwire.ItemKind, names ...string) (*gatewayv1.PermittedResponse, error) {
 	return x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
@@ -117,7 +121,7 @@ func (x *exchange) permitted(ctx context.Context, c *catalog.Catalog, kind mcpwi
 
 // render asks authz which items are the caller's and writes the page. False: answered already.
 func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
-	ctx, cancel := context.WithTimeout(x.r.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(x.r.Context(), decisionTime)
 	defer cancel()
 	resp, err := x.permitted(ctx, c, key.kind)
 	if now := x.g.cfg.Inventory.Catalog(); status.Code(err) == codes.Unavailable && now.Digest != c.Digest {

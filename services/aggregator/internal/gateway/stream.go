@@ -163,7 +163,7 @@ func (f *follower) deliverable(kind mcpwire.ItemKind, name string) (allowed, ok 
 }
 
 func (f *follower) ask(kind mcpwire.ItemKind, name string) (*gatewayv1.PermittedResponse, error) {
-	ctx, cancel := context.WithTimeout(f.x.r.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(f.x.r.Context(), decisionTime)
 	defer cancel()
 	return f.x.permitted(ctx, f.x.g.cfg.Inventory.Catalog(), kind, name)
 }
