@@ -93,12 +93,15 @@ func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	l := &layout{}
-	ended := make(chan error, n+1)
+	ended := make(chan error, n)
 	running := 0
 	l.end = func() {
 		cancel()
 		for range running {
 			<-ended
+		}
+		if l.Stack != nil {
+			l.Wait()
 		}
 		if l.issuer != nil {
 			l.issuer.Close()
@@ -169,21 +172,11 @@ func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error)
 	if err := os.WriteFile(path, []byte(docs.String()), 0o600); err != nil {
 		return fail(err)
 	}
-	ready := make(chan *stack.Stack, 1)
-	up := make(chan error, 1)
-	running++
-	go func() {
-		err := stack.Up(ctx, stack.Config{
-			Source: gatewayconfig.Source{Paths: []string{path}, Secrets: filepath.Join(dir, "secrets")}, EntraSim: tokens == own,
-			Listen: listen, State: filepath.Join(dir, "state"),
-			Bin: absBin, Tools: filepath.Join(filepath.Dir(absBin), ".tools"), Progress: discard{},
-		}, func(s *stack.Stack) { ready <- s })
-		up <- err
-		ended <- err
-	}()
-	select {
-	case l.Stack = <-ready:
-	case err := <-up:
+	if l.Stack, err = stack.Start(ctx, stack.Config{
+		Source: gatewayconfig.Source{Paths: []string{path}, Secrets: filepath.Join(dir, "secrets")}, EntraSim: tokens == own,
+		Listen: listen, State: filepath.Join(dir, "state"),
+		Bin: absBin, Tools: filepath.Join(filepath.Dir(absBin), ".tools"),
+	}); err != nil {
 		return fail(fmt.Errorf("the gateway did not start: %w", err))
 	}
 	if tokens == own {
@@ -214,7 +207,3 @@ const authServerConfig = `  authServerConfig:
           clientSecretRef: {name: idp-client-secret, key: client-secret}
           redirectUri: 'ORIGIN/oauth/callback'
           scopes: ['api://c11e4700-0000-4000-8000-000000000001/mcp.access', openid, profile, email, offline_access]`
-
-type discard struct{}
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }

@@ -121,18 +121,14 @@ func (w *world) up(t *testing.T, change func(*stack.Config)) {
 		change(&w.cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	ready := make(chan *stack.Stack, 1)
-	go func() { ended <- stack.Up(ctx, w.cfg, func(s *stack.Stack) { ready <- s }) }()
-	select {
-	case w.Stack = <-ready:
-	case err := <-ended:
+	var err error
+	if w.Stack, err = stack.Start(ctx, w.cfg); err != nil {
 		cancel()
 		t.Fatalf("the gateway did not start: %v\n%s", err, &progress)
 	}
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
+		if err := w.Wait(); err != nil {
 			t.Errorf("the gateway ended with %v", err)
 		}
 		w.silent(t)

@@ -61,8 +61,12 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 		return fmt.Errorf("finding the services beside this program: %w", err)
 	}
 	d := &demo{root: filepath.Dir(filepath.Dir(self)), out: out}
-	if d.listen, err = freeAddress(listen, once); err != nil {
-		return err
+	if d.listen = listen; once {
+		if d.listen, err = stack.FreeAddress(); err != nil {
+			return err
+		}
+	} else if err := stack.CheckFree(listen); err != nil { // before the directory of a demo that runs is cleared
+		return fmt.Errorf("%w (make demo LISTEN=127.0.0.1:PORT)", err)
 	}
 	if d.dir, err = d.makeDir(once); err != nil {
 		return err
@@ -73,13 +77,9 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	ready, ended := make(chan *stack.Stack, 1), make(chan error, 1)
-	go func() { ended <- stack.Up(ctx, d.stack(), func(s *stack.Stack) { ready <- s }) }()
-	var s *stack.Stack
-	select {
-	case s = <-ready:
-	case err := <-ended:
-		return err
+	s, err := stack.Start(ctx, d.stack())
+	if err != nil {
+		return fmt.Errorf("%w\nlogs: %s", err, d.dir)
 	}
 	show := d.show(ctx, s)
 	if show == nil && !once {
@@ -88,26 +88,13 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 	if show != nil || once {
 		stop()
 	}
-	if err := errors.Join(show, <-ended); err != nil {
+	if err := errors.Join(show, s.Wait()); err != nil {
 		return fmt.Errorf("%w\nlogs: %s", err, d.dir)
 	}
 	if once {
 		return os.RemoveAll(d.dir)
 	}
 	return nil
-}
-
-// freeAddress checks that nobody listens there, as Envoy's own words for it come late; any free port will do for once.
-func freeAddress(listen string, once bool) (string, error) {
-	if once {
-		return stack.FreeAddress()
-	}
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return "", fmt.Errorf("%w: choose another address with `make demo LISTEN=127.0.0.1:PORT`", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // makeDir makes the directory of this run, empty. A demo that stays has a fixed one, which people can find.

@@ -52,10 +52,12 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if cfg.Tools == "" {
 		cfg.Tools = filepath.Join(filepath.Dir(cfg.Bin), ".tools")
 	}
-	err = stack.Up(ctx, cfg, func(s *stack.Stack) {
+	s, err := stack.Start(ctx, cfg)
+	if err == nil {
 		fmt.Fprintln(stderr, "logs, audit trail and keys are in", s.State)
 		fmt.Fprintln(stdout, "ready", s.URL)
-	})
+		err = s.Wait()
+	}
 	if ctx.Err() != nil { // stopped as asked
 		return nil
 	}
