@@ -223,6 +223,13 @@ spec:
   allowPrivateEndpoint: true
   remoteUrl: URL`
 
+// annotated gives the document of that name an annotation, a line of YAML. It had none before.
+func annotated(name, line string) edit {
+	return func(docs string) string {
+		return strings.Replace(docs, "\n  name: "+name+"\n", "\n  name: "+name+"\n  annotations:\n    "+line+"\n", 1)
+	}
+}
+
 // without takes a backend out of the group.
 func without(name string) edit {
 	return func(docs string) string {

@@ -77,7 +77,7 @@ func (r *resolver) backends(docs []*document) {
 	}
 	r.outgoing()
 	for _, d := range docs {
-		annotations(d, sessionsAnnotation)
+		annotations(d, sessionsAnnotation, featuresAnnotation)
 		b := Backend{Name: d.name, Kind: d.kind, Headers: map[string]string{}}
 		switch o := d.object.(type) {
 		case *v1beta1.MCPServer:
@@ -102,8 +102,33 @@ func (r *resolver) backends(docs []*document) {
 		default:
 			d.bad(at, "want shared, or no such annotation")
 		}
+		clientFeatures(d, &b)
 		r.gateway.Aggregator.Backends = append(r.gateway.Aggregator.Backends, b)
 		r.gateway.Authz.Backends = append(r.gateway.Authz.Backends, b.Name)
+	}
+}
+
+// clientFeatures reads what a backend may ask of the client beyond elicitation, words separated by commas.
+func clientFeatures(d *document, b *Backend) {
+	text, given := metaOf(d.object).Annotations[featuresAnnotation]
+	if !given {
+		return
+	}
+	at := join("metadata.annotations", featuresAnnotation)
+	for word := range strings.SplitSeq(text, ",") {
+		switch word = strings.TrimSpace(word); {
+		case word == "sampling":
+			b.Sampling = true
+		case word != "roots":
+			d.bad(at, "unknown feature %q; want roots, sampling or both (elicitation is always on)", word)
+		case b.Transport == TransportStdio:
+			d.bad(at, "roots are directories of the client's machine, and a stdio server would take them for its own")
+		default:
+			b.Roots = true
+		}
+	}
+	if b.Shared && (b.Roots || b.Sampling) {
+		d.bad(at, "with %s: shared the backend can ask none of its clients", sessionsAnnotation)
 	}
 }
 

@@ -146,6 +146,8 @@ type Backend struct {
 	Headers   map[string]string // headerForward and headerInjection/bearerToken; with PartAggregator incl. secret ones
 	CABundle  []byte            // PEM
 	Shared    bool              // annotation vmcp/sessions: shared
+	Roots     bool              // annotation vmcp/client-features names roots: the backend may ask clients for them
+	Sampling  bool              // the same for sampling
 }
 
 // AuthServer is what services/authserver needs (authServerConfig).

@@ -119,6 +119,7 @@ const (
 	registerAnnotation = "vmcp/client-registration"
 	silenceAnnotation  = "vmcp/revocation-silence"
 	sessionsAnnotation = "vmcp/sessions"
+	featuresAnnotation = "vmcp/client-features"
 )
 
 // annotations reports unknown annotations of ours on d.

@@ -76,6 +76,9 @@ func (c *call) run(ctx context.Context, l link) error {
 	if text, ok := c.unknownMethod(); ok {
 		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeMethodNotFound, text, nil))
 	}
+	if conn.b.volunteersRoots(c.req.Message) {
+		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeInvalidParams, "params.inputResponses: this server is told of no roots", nil))
+	}
 	out, err := c.outgoing(ctx)
 	if err != nil {
 		return err
@@ -126,7 +129,7 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 		return true, nil
 
 	case mcpwire.KindRequest:
-		if c.client == mcpwire.EraLegacy && !conn.b.cfg.Shared && c.wire == mcpwire.EraLegacy && r.Method != "ping" {
+		if c.client == mcpwire.EraLegacy && !conn.b.cfg.Shared && c.wire == mcpwire.EraLegacy && conn.b.mayAsk(r.Method) {
 			return false, c.deliver(Message{Kind: r.Kind, Method: r.Method, ID: r.ID, Raw: r.Body.Text, Status: status})
 		}
 		return false, conn.b.refuse(ctx, l, r)

@@ -236,7 +236,7 @@ func (c *conn) unsolicited(ctx context.Context, l link, r mcpwire.Reply) error {
 	switch {
 	case r.Kind == mcpwire.KindResponse: // to a call that has ended
 	case r.Kind == mcpwire.KindNotification && c.b.noteListChange(r.Method):
-	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || r.Method == "ping"):
+	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || !c.b.mayAsk(r.Method)):
 		return c.b.refuse(ctx, l, r)
 	case c.opts.OnMessage != nil:
 		c.opts.OnMessage(r)

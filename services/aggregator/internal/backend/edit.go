@@ -73,10 +73,7 @@ func (c *call) envelope() []mcpwire.Field {
 		{Name: mcpwire.MetaClientInfo, Value: c.s.conn.b.cfg.ClientInfo},
 	}
 	if c.client == mcpwire.EraModern {
-		capabilities := meta.Raw(mcpwire.MetaClientCapabilities)
-		if capabilities == nil {
-			capabilities = []byte("{}")
-		}
+		capabilities := c.s.conn.b.offered(meta.Raw(mcpwire.MetaClientCapabilities))
 		fields = append(fields, mcpwire.Field{Name: mcpwire.MetaClientCapabilities, Value: capabilities})
 		if level := meta.Raw(mcpwire.MetaLogLevel); level != nil {
 			fields = append(fields, mcpwire.Field{Name: mcpwire.MetaLogLevel, Value: level})
@@ -213,6 +210,9 @@ func (c *call) modernResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 		}
 		if c.client == mcpwire.EraLegacy {
 			return nil, b.errorf(ErrNeedsInput, true, "%s was answered with input_required", c.req.Message.Method)
+		}
+		if method, bad := b.asksTooMuch(o); bad {
+			return nil, b.errorf(ErrInvalidReply, true, "input_required asks for %q, which no client is asked for this backend", method)
 		}
 	default: // HM-5; an extension's value too: none is declared
 		return nil, b.errorf(ErrInvalidReply, true, "unknown resultType")

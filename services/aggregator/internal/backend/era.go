@@ -154,19 +154,16 @@ func (b *Backend) discover(ctx context.Context, l link) (*facts, error) {
 
 // initialize opens a legacy session over l for c.
 func (b *Backend) initialize(ctx context.Context, l link, c *conn, onHeader func(http.Header)) (version string, h *hello, err error) {
-	version, info, capabilities := c.opts.Version, c.opts.ClientInfo, c.opts.Capabilities
+	version, info := c.opts.Version, c.opts.ClientInfo
 	if !slices.Contains(legacyVersions, version) {
 		version = legacyVersions[0]
 	}
 	if info == nil {
 		info = b.cfg.ClientInfo
 	}
-	if capabilities == nil {
-		capabilities = []byte("{}")
-	}
 	params := object([]mcpwire.Field{
 		{Name: "protocolVersion", Value: mcpwire.Quote(version)},
-		{Name: "capabilities", Value: capabilities},
+		{Name: "capabilities", Value: b.offered(c.opts.Capabilities)},
 		{Name: "clientInfo", Value: info},
 	})
 	r, err := b.queryHeader(ctx, l, c.mint(), "initialize", params, onHeader)

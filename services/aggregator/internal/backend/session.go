@@ -148,11 +148,11 @@ func (s *Session) Cancel(ctx context.Context, id mcpwire.RawID, reason string) {
 	c.cancel()
 }
 
-// Notify passes a notification of a legacy client to a legacy backend with which the session is open; otherwise there
-// is nobody to tell. Use Cancel for notifications/cancelled.
-func (s *Session) Notify(ctx context.Context, body []byte) error {
+// RootsChanged passes a legacy client's notifications/roots/list_changed to a legacy backend that may know of roots and
+// with which the session is open; otherwise there is nobody to tell.
+func (s *Session) RootsChanged(ctx context.Context, body []byte) error {
 	l := s.conn.current()
-	if l == nil || l.era() != mcpwire.EraLegacy || s.conn.opts.Era != mcpwire.EraLegacy || s.conn.b.cfg.Shared {
+	if l == nil || !s.conn.b.tellsRoots() || l.era() != mcpwire.EraLegacy || s.conn.opts.Era != mcpwire.EraLegacy || s.conn.b.cfg.Shared {
 		return nil
 	}
 	return s.conn.b.fail(ctx, l.post(ctx, body, nil), true)

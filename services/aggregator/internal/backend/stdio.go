@@ -257,7 +257,7 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 		key = string(params.Raw("progressToken"))
 	case r.Kind == mcpwire.KindNotification && l.b.noteListChange(r.Method):
 		return
-	case shared, r.Method == "ping", r.Method == "notifications/resources/updated":
+	case shared, r.Kind == mcpwire.KindRequest && !l.b.mayAsk(r.Method), r.Method == "notifications/resources/updated":
 		key = ""
 	default:
 		l.mu.Lock()
@@ -282,7 +282,7 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 	switch {
 	case box != nil:
 		box.put(slices.Clone(r.Body.Text), nil)
-	case r.Kind == mcpwire.KindRequest && (l.conn.opts.OnMessage == nil || r.Method == "ping"):
+	case r.Kind == mcpwire.KindRequest && (l.conn.opts.OnMessage == nil || !l.b.mayAsk(r.Method)):
 		select {
 		case l.replies <- mcpwire.Reply{Kind: r.Kind, Method: r.Method, ID: slices.Clone(r.ID)}:
 		default:

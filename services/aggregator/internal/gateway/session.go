@@ -325,7 +325,7 @@ func (s *session) notified(ctx context.Context, m *mcpwire.Message) {
 		}
 	case "notifications/roots/list_changed":
 		for _, b := range open {
-			b.Notify(ctx, m.Body) // a backend that is away learns of it when it asks
+			b.RootsChanged(ctx, m.Body) // a backend that is away learns of it when it asks
 		}
 	}
 }

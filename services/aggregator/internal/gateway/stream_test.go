@@ -153,7 +153,7 @@ func TestDeclines(t *testing.T) {
 			case r.Method == "GET" && r.Header.Get("Mcp-Session-Id") == subscribed.Load():
 				rw.Header().Set("Content-Type", "text/event-stream")
 				for i := range 500 {
-					fmt.Fprintf(rw, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q%d\",\"method\":\"sampling/createMessage\",\"params\":{}}\n\n", i)
+					fmt.Fprintf(rw, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q%d\",\"method\":\"elicitation/create\",\"params\":{}}\n\n", i)
 				}
 				// When the lists are read again, everything before this was read too.
 				io.WriteString(rw, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n")
@@ -176,7 +176,7 @@ func TestDeclines(t *testing.T) {
 		})
 	}})
 	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
-	if got := w.send(t, legacy(w.open(t, "ann", `{"sampling":{}}`), "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
+	if got := w.send(t, legacy(w.open(t, "ann", `{"elicitation":{}}`), "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
 		t.Fatal(got)
 	}
 	wait(t, listed, func(struct{}) bool { return true })
@@ -346,14 +346,14 @@ func TestUnsolicited(t *testing.T) {
 		})
 	}})
 	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
-	id := w.open(t, "ann", `{"sampling":{}}`)
+	id := w.open(t, "ann", `{"elicitation":{}}`)
 	if got := w.send(t, legacy(id, "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
 		t.Fatal(got)
 	}
 	wait(t, listening, func(struct{}) bool { return true })
 
 	// No stream: refused at once.
-	send <- `{"jsonrpc":"2.0","id":"q1","method":"sampling/createMessage","params":{}}`
+	send <- `{"jsonrpc":"2.0","id":"q1","method":"elicitation/create","params":{}}`
 	if got := wait(t, posted, func(string) bool { return true }); !strings.Contains(got, "-32601") {
 		t.Errorf("a question with no stream open was answered %s", got)
 	}
@@ -363,8 +363,8 @@ func TestUnsolicited(t *testing.T) {
 	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	send <- `{"jsonrpc":"2.0","id":"q2","method":"sampling/createMessage","params":{"x":1.0}}`
-	if got, want := s.next(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"sampling/createMessage","params":{"x":1.0}}`; got != want {
+	send <- `{"jsonrpc":"2.0","id":"q2","method":"elicitation/create","params":{"x":1.0}}`
+	if got, want := s.next(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"elicitation/create","params":{"x":1.0}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := w.send(t, ask{session: id, body: `{"jsonrpc":"2.0","id":"vmcp-1","result":{"role":"assistant"}}`}); got.status != 202 {

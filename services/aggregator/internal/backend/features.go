@@ -1,0 +1,98 @@
+package backend
+
+import (
+	"bytes"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+// What a client can be asked for. A backend is told of a feature, and its questions are passed on, only where the
+// configuration says so: elicitation always; sampling, which sends a backend's text to the user's model at the user's
+// cost, and roots by the annotation vmcp/client-features.
+//
+// Roots are directories of the client's own machine. A child on ours would take them for directories here, and a server
+// that lets them replace its arguments would then serve any file of the gateway's user to whoever names it. So a child
+// never hears of them, whatever is configured.
+
+func (b *Backend) tellsRoots() bool {
+	return b.cfg.Roots && b.cfg.Transport == gatewayconfig.TransportHTTP
+}
+
+// mayAsk says whether a request of the backend may reach a client.
+func (b *Backend) mayAsk(method string) bool {
+	switch method {
+	case "elicitation/create":
+		return true
+	case "sampling/createMessage":
+		return b.cfg.Sampling
+	case "roots/list":
+		return b.tellsRoots()
+	}
+	return false
+}
+
+// offered are a client's capabilities as the backend may know of them, a JSON object.
+func (b *Backend) offered(capabilities []byte) []byte {
+	if len(capabilities) == 0 || string(capabilities) == "{}" {
+		return []byte("{}")
+	}
+	o, err := mcpwire.ParseObject(capabilities, 0, len(capabilities))
+	if err != nil {
+		return []byte("{}")
+	}
+	return mcpwire.Splice(capabilities, o.Change(func(name string) bool {
+		switch mcpwire.Fold(name) { // as a lenient backend reads it
+		case "ROOTS":
+			return !b.tellsRoots()
+		case "SAMPLING":
+			return !b.cfg.Sampling
+		}
+		return false
+	})...)
+}
+
+// asksTooMuch names a question of an input_required result that the client may not be asked (MR-3).
+func (b *Backend) asksTooMuch(result mcpwire.Object) (method string, is bool) {
+	at, ok := result.Find("inputRequests")
+	if !ok || bytes.Equal(result.Text[at.Start:at.End], []byte("null")) {
+		return "", false
+	}
+	questions, err := mcpwire.ParseObject(result.Text, at.Start, at.End)
+	if err != nil {
+		return "inputRequests", true
+	}
+	for _, m := range questions.Members {
+		q, err := mcpwire.ParseObject(result.Text, m.Start, m.End)
+		method, _ := q.String("method")
+		if err != nil || !b.mayAsk(method) {
+			return method, true
+		}
+	}
+	return "", false
+}
+
+// volunteersRoots says whether a client sends roots as an answer in a request: to a question that it made up, since no
+// question about them is passed on.
+func (b *Backend) volunteersRoots(m *mcpwire.Message) bool {
+	raw := m.Params.Raw("inputResponses")
+	if raw == nil || b.tellsRoots() {
+		return false
+	}
+	answers, err := mcpwire.ParseObject(raw, 0, len(raw))
+	if err != nil {
+		return true // nothing that could be judged
+	}
+	for _, a := range answers.Members {
+		answer, err := mcpwire.ParseObject(raw, a.Start, a.End)
+		if err != nil {
+			return true
+		}
+		for _, member := range answer.Members {
+			if mcpwire.Fold(member.Name) == "ROOTS" {
+				return true
+			}
+		}
+	}
+	return false
+}
