@@ -29,7 +29,7 @@ const (
 	goldenVendor    = `"vendor.example/trace":{"z":1.0,"a":9007199254740993}`
 )
 
-// permitted are the members of a result that a gateway may write, by era of the client (mcp.md 3.5).
+// permitted are the members of a result that a gateway may write (docs/rules.md#what-passes-unchanged).
 var permitted = map[string]bool{"resultType": true, "ttlMs": true, "cacheScope": true, "_meta": true}
 
 // TestFidelity: what passes through is what was sent, byte for byte, but for what the protocol says is the gateway's.

@@ -32,7 +32,7 @@ func AppendResult(b []byte, id RawID, result []byte) []byte {
 }
 
 // UnknownItem is the one answer for what does not exist and what is not permitted, so that neither can be told from
-// the other (design.md section 3, step 8).
+// the other (docs/decisions/0002-denied-looks-unknown.md).
 func UnknownItem(kind ItemKind, name string) string {
 	return "unknown " + kind.String() + ", or not permitted: " + clip(name)
 }

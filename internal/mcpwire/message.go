@@ -21,7 +21,7 @@ var SupportedVersions = []string{Version20260728, Version20251125, Version202506
 // LegacyVersion reports whether v is a version with sessions that is served here.
 func LegacyVersion(v string) bool { return v == Version20251125 || v == Version20250618 }
 
-// Era is the protocol era of one request (mcp.md 2.1). The zero Era is no era.
+// Era is the protocol era of one request (docs/rules.md#which-era-a-request-is-of). The zero Era is no era.
 type Era uint8
 
 const (
@@ -66,7 +66,7 @@ func (k Kind) String() string {
 	return "none"
 }
 
-// JSON-RPC and MCP error codes that the gateway itself answers with (mcp.md 1.6).
+// JSON-RPC and MCP error codes that the gateway itself answers with (docs/rules.md#errors).
 const (
 	CodeParse              = -32700
 	CodeInvalidRequest     = -32600
@@ -78,7 +78,7 @@ const (
 	CodeUnsupportedVersion = -32022
 )
 
-// Names of the fields of _meta that belong to the hop (mcp.md 2.3).
+// Names of the fields of _meta that belong to the hop (docs/rules.md#whose-_meta-it-is).
 const (
 	MetaPrefix             = "io.modelcontextprotocol/"
 	MetaProtocolVersion    = MetaPrefix + "protocolVersion"

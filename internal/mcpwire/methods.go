@@ -45,7 +45,7 @@ const (
 	ActionEndSession    = "end_session"
 )
 
-// Rule is a row of the method table (design.md section 3): what a method names and which action it is.
+// Rule is a row of the method table (docs/architecture.md#what-is-decided): what a method names and which action it is.
 type Rule struct {
 	Action string // family action; for an item call also what the item's own action is derived from
 	// Item says what the message names, in the member Member of params. ItemNone: nothing, any verified principal.

@@ -425,7 +425,7 @@ func clip(s string) string {
 	return "…"
 }
 
-// setEra decides the era by the rules of mcp.md 2.1, in their order.
+// setEra decides the era by the rules of docs/rules.md#which-era-a-request-is-of, in their order.
 func (m *Message) setEra() *Error {
 	inBody, hasVersion := m.Meta.String(MetaProtocolVersion)
 	if !hasVersion && m.Meta.Raw(MetaProtocolVersion) != nil {

@@ -13,7 +13,7 @@ import (
 type Issued struct {
 	Issuer   string
 	Audience string
-	Subject  string // opaque and stable for a person, see design.md section 4
+	Subject  string // opaque and stable for a person, the same for every client
 	ClientID string
 	Scope    string   // separated by blanks
 	Groups   []string // the person's app roles; always a list, may be empty

@@ -1,7 +1,7 @@
 // Package token verifies the JWT access tokens of one issuer and remembers those it has verified.
 //
 // It owns what makes a token good (signature with a pinned algorithm, issuer, audience, times, type; RFC 7519, 8725,
-// 9068; mcp.md AU-6), the issuer's keys with their refresh and their copy on disk, and the cache. It leaves to authz
+// 9068; AU-6), the issuer's keys with their refresh and their copy on disk, and the cache. It leaves to authz
 // what claims mean (roles, policies), revocation, and the answers that clients see.
 //
 // A verification that was done once costs a SHA-256 and a look-up the next time. What the caller computes from the

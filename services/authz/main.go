@@ -35,7 +35,7 @@ import (
 	"vmcp/services/authz/internal/revocation"
 )
 
-// maxMessage is above Envoy's body limit of 4 MiB with its headers (design.md section 3).
+// maxMessage is above Envoy's body limit of 4 MiB with its headers.
 const maxMessage = 6 << 20
 
 var cfg config

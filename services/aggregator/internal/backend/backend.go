@@ -2,9 +2,9 @@
 // opens sessions, carries calls, and reconnects.
 //
 // A message is edited in few places and never written anew: the JSON-RPC id and the progress token are ours toward
-// the backend and the client's on the way back, reserved _meta fields belong to the hop (mcp.md 2.3), and where client
-// and backend are of different eras the fields that one of them does not have are added or removed (2.4). Everything
-// else passes byte for byte (3.5).
+// the backend and the client's on the way back, reserved _meta fields belong to the hop, and where client and
+// backend are of different eras the fields that one of them does not have are added or removed. Everything else passes
+// byte for byte (docs/rules.md#what-passes-unchanged).
 //
 // A request that may have been executed is never sent again (PC-4). Only three answers prove that it was not: 404 for
 // the session id, and the JSON-RPC errors -32020 and -32022; each leads to one repetition.
@@ -139,7 +139,7 @@ func (b *Backend) Session(opts SessionOptions) *Session {
 		key.key = ""
 	}
 	if b.cfg.Shared || opts.Era == mcpwire.EraModern {
-		// What several clients share can ask none of them (AG-26, mcp.md 2.5).
+		// What several clients share can ask none of them (AG-26).
 		opts.Capabilities, opts.ClientInfo, opts.OnMessage = nil, nil, nil
 	}
 	b.mu.Lock()

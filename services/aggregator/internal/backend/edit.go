@@ -11,7 +11,7 @@ import (
 )
 
 // reserved says that a field of _meta belongs to the hop: a prefix whose second label is mcp or modelcontextprotocol
-// (mcp.md 2.3).
+// (docs/rules.md#whose-_meta-it-is).
 func reserved(name string) bool {
 	prefix, _, ok := strings.Cut(name, "/")
 	if !ok {
@@ -164,7 +164,7 @@ func (c *call) restore(r mcpwire.Reply) ([]byte, error) {
 	return mcpwire.Splice(r.Body.Text, append(edits, more...)...), nil
 }
 
-// errorEdits: -32002 and -32042 are never shown to a modern client (mcp.md 1.6).
+// errorEdits: -32002 and -32042 are never shown to a modern client (docs/rules.md#errors).
 func (c *call) errorEdits(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 	o, ok := r.Error()
 	if !ok {

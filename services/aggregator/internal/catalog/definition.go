@@ -11,7 +11,7 @@ import (
 )
 
 // tool rewrites the name in a tool definition, and what the configuration overrides; everything else keeps its bytes
-// (mcp.md 3.5). It also extracts what policies may use.
+// (docs/rules.md#what-passes-unchanged). It also extracts what policies may use.
 func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *gatewayv1.Item, error) {
 	o, err := mcpwire.ParseObject(raw, 0, len(raw))
 	if err != nil {

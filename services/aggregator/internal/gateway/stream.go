@@ -14,8 +14,8 @@ import (
 	"vmcp/services/aggregator/internal/catalog"
 )
 
-// keepAlive is the pause between signs of life on a stream, and between looks at whether the caller may go on
-// (design.md section 3). Envoy's stream_idle_timeout is longer.
+// keepAlive is the pause between signs of life on a stream, and between looks at whether the caller may go on.
+// Envoy's stream_idle_timeout is longer.
 var keepAlive = 15 * time.Second
 
 // eventWriter writes server-sent events.

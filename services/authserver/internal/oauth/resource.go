@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// canonicalResource makes two spellings of a resource comparable: scheme and host in lower case, one trailing slash less
-// (design.md section 4). ok is false for what is no resource indicator (RFC 8707: an absolute URI without a fragment).
+// canonicalResource makes two spellings of a resource comparable: scheme and host in lower case, one trailing slash less.
+// ok is false for what is no resource indicator (RFC 8707: an absolute URI without a fragment).
 func canonicalResource(raw string) (canonical string, ok bool) {
 	if strings.Contains(raw, "#") || len(raw) > 2000 {
 		return "", false

@@ -78,7 +78,8 @@ func (s *accessTokens) ValidateAccessToken(context.Context, fosite.Requester, st
 	return fosite.ErrRequestUnauthorized
 }
 
-// subject is who a person is in our tokens: stable, opaque, and the same for every client (design.md section 4).
+// subject is who a person is in our tokens: stable, opaque, and the same for every client.
+// It is made of what Entra never changes about a person, so it needs no table.
 func subject(provider string, p entra.Person) string {
 	sum := sha256.Sum256([]byte(provider + "\x00" + p.TID + "\x00" + p.OID))
 	return base64.RawURLEncoding.EncodeToString(sum[:])[:22]

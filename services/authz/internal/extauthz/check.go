@@ -195,7 +195,7 @@ func isJSON(values []string) bool {
 	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
-// judge is the decision table of design.md section 3.
+// judge is the decision table (docs/architecture.md#what-is-decided).
 func (s *Server) judge(r *request, out *outcome) {
 	msg, snap := out.message, out.snap
 	ctx := engine.Context(r.clientIP, msg.Era)
@@ -242,7 +242,7 @@ func (s *Server) judge(r *request, out *outcome) {
 }
 
 // misspeltArgument refuses an argument that a backend with case-insensitive decoding would read as a declared one
-// (design.md section 3, step 3).
+// (HV-14).
 func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *denial {
 	for _, name := range msg.ArgumentNames {
 		if _, declared := entry.Prepared.Item.Args[name]; declared {

@@ -11,7 +11,8 @@ import (
 const wellKnown = "/.well-known/oauth-protected-resource"
 
 // metadata makes the protected resource metadata documents (RFC 9728) by path, and the challenge that points to the
-// endpoint's. Strict clients compare resource byte for byte with the URL they were given (design.md section 4).
+// endpoint's. Strict clients compare resource byte for byte with the URL they were given
+// (docs/architecture.md#addresses-that-clients-compare).
 func metadata(e gatewayconfig.Endpoint, issuer string) (documents map[string][]byte, challenge string) {
 	if issuer == "" || e.URL == "" {
 		return nil, ""

@@ -34,8 +34,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the want parts of testdata")
 
-// TestTable is the contract of design.md section 3. testdata/world.txtar holds the policies, the catalog and the
-// callers; every other archive may replace parts of it, and holds pairs of files: NAME is a request
+// TestTable is the contract (docs/architecture.md#what-is-decided). testdata/world.txtar holds the policies, the catalog
+// and the callers; every other archive may replace parts of it, and holds pairs of files: NAME is a request
 //
 //	CALLER METHOD PATH       a caller of callers.json, or - for no token
 //	Header: value            as Envoy passes them; Host is the gateway's where it is not given
