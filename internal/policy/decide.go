@@ -61,7 +61,8 @@ func both(a, b verdict) verdict {
 var errForeign = errors.New("caller or item of another policy set")
 
 // Decide answers whether caller may call, get or read item. args are the arguments, a JSON object or nil; they are
-// parsed only if a policy that may apply reads them, and one that Cedar cannot hold exactly then denies.
+// parsed only if a policy that may apply reads them, and one that Cedar cannot hold exactly, or that is not of its declared
+// type, then denies.
 func (s *Set) Decide(c *Caller, p *Prepared, args []byte, ctx Context) Decision {
 	if c == nil || p == nil || c.set != s || p.set != s {
 		return Decision{Reason: Failed, Err: errForeign}

@@ -35,7 +35,8 @@ type Item struct {
 
 	ReadOnlyHint, DestructiveHint, IdempotentHint, OpenWorldHint *bool // as declared; nil: not
 
-	Args map[string]string // top-level arguments and their JSON Schema type; "" or unknown: by value
+	// Args are the top-level arguments and the JSON Schema types of each. None: any. An unknown one is never given.
+	Args map[string][]string
 }
 
 // Prepared is an item with its entities and the policies that may apply to it, for one Set. Immutable; build it once

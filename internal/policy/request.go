@@ -209,16 +209,15 @@ func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
 		if err != nil {
 			return fmt.Errorf("arguments: %w", err)
 		}
-		n := byValue
+		var schema []string
 		if item != nil {
-			switch item.Item.Args[name] {
-			case "integer":
-				n = asLong
-			case "number":
-				n = asDecimal
-			}
+			schema = item.Item.Args[name]
 		}
-		v, err := conv.value(raw, n)
+		var v types.Value
+		n, err := declared(schema, raw.Kind())
+		if err == nil {
+			v, err = conv.value(raw, n)
+		}
 		if err != nil {
 			if a.bad == nil {
 				a.bad = map[string]error{}

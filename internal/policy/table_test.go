@@ -38,7 +38,7 @@ func TestTables(t *testing.T) {
 type tableItem struct {
 	Kind, Backend, Original, Advertised string
 	ReadOnlyHint, DestructiveHint       *bool
-	Args                                map[string]string
+	Args                                map[string][]string
 }
 
 var kindNames = map[string]Kind{"tool": Tool, "prompt": Prompt, "resource": Resource}

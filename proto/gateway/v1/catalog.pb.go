@@ -473,8 +473,8 @@ func (x *Annotations) GetOpenWorldHint() bool {
 type Argument struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The JSON Schema type where it is one string ("integer", "number", "string", …), else empty.
-	Type          string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// The JSON Schema types that its schema allows ("integer", "string", "null", …); none where it says nothing.
+	Types         []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,11 +516,11 @@ func (x *Argument) GetName() string {
 	return ""
 }
 
-func (x *Argument) GetType() string {
+func (x *Argument) GetTypes() []string {
 	if x != nil {
-		return x.Type
+		return x.Types
 	}
-	return ""
+	return nil
 }
 
 var File_gateway_v1_catalog_proto protoreflect.FileDescriptor
@@ -559,10 +559,10 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\x0f_read_only_hintB\x13\n" +
 	"\x11_destructive_hintB\x12\n" +
 	"\x10_idempotent_hintB\x12\n" +
-	"\x10_open_world_hint\"2\n" +
+	"\x10_open_world_hint\"4\n" +
 	"\bArgument\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04type\x18\x02 \x01(\tR\x04type*g\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05types\x18\x02 \x03(\tR\x05types*g\n" +
 	"\fBackendState\x12\x1d\n" +
 	"\x19BACKEND_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BACKEND_STATE_LISTED\x10\x01\x12\x1e\n" +

@@ -18,6 +18,14 @@ import (
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
+// schemaOfTypes says the types of its properties in every way that is understood, and in some that are not.
+const schemaOfTypes = `{"properties":{
+	"any":{"anyOf":[{"type":"boolean"},{"type":"null"}]}, "one":{"oneOf":[{"type":["string","null"]},{"$ref":"#/definitions/n"}]},
+	"open":{"anyOf":[{"type":"string"},{}]}, "ref":{"$ref":"#/$defs/b"}, "all":{"allOf":[{"description":"x"},{"type":"array"}]},
+	"far":{"$ref":"https://example.com/schema"}, "loop":{"$ref":"#/$defs/loop"}, "odd":{"type":5,"anyOf":{}}},
+	"$defs":{"b":{"type":"boolean"},"loop":{"allOf":[{"$ref":"#/$defs/loop"},{"$ref":"#/$defs/loop"},{"$ref":"#/$defs/loop"}]}},
+	"definitions":{"n":{"type":"integer"}}}`
+
 func toolDef(name string) Definition {
 	return Definition{name, fmt.Appendf(nil, `{"name":%s,"inputSchema":{"type":"object"}}`, mcpwire.Quote(name))}
 }
@@ -294,7 +302,12 @@ func TestBytes(t *testing.T) {
 		{"arguments", gatewayconfig.ToolOverride{},
 			`{"name":"x","inputSchema":{"properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":true,"é\"":{"properties":{"z":{}}}}}}`,
 			`{"name":"a_x","inputSchema":{"properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":true,"é\"":{"properties":{"z":{}}}}}}`,
-			&gatewayv1.Item{Name: "a_x", Original: "x", Arguments: []*gatewayv1.Argument{{Name: "a", Type: "integer"}, {Name: "b"}, {Name: "c"}, {Name: `é"`}}}},
+			&gatewayv1.Item{Name: "a_x", Original: "x", Arguments: []*gatewayv1.Argument{{Name: "a", Types: []string{"integer"}}, {Name: "b", Types: []string{"string", "null"}}, {Name: "c"}, {Name: `é"`}}}},
+		{"types of arguments", gatewayconfig.ToolOverride{},
+			`{"name":"x","inputSchema":` + schemaOfTypes + `}`, `{"name":"a_x","inputSchema":` + schemaOfTypes + `}`,
+			&gatewayv1.Item{Name: "a_x", Original: "x", Arguments: []*gatewayv1.Argument{
+				{Name: "any", Types: []string{"boolean", "null"}}, {Name: "one", Types: []string{"string", "null", "integer"}}, {Name: "open"},
+				{Name: "ref", Types: []string{"boolean"}}, {Name: "all", Types: []string{"array"}}, {Name: "far"}, {Name: "loop"}, {Name: "odd"}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Overrides: map[string]gatewayconfig.ToolOverride{"x": tt.over}}))
@@ -319,7 +332,7 @@ func TestBytes(t *testing.T) {
 	if got, want := string(c.Items(mcpwire.ItemPrompt)[0].Raw), `{"arguments":[{"name":"pr","required":true}, {"name":"x"}],"name": "a_p"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	want := []*gatewayv1.Argument{{Name: "pr", Type: "string"}, {Name: "x", Type: "string"}}
+	want := []*gatewayv1.Argument{{Name: "pr", Types: []string{"string"}}, {Name: "x", Types: []string{"string"}}}
 	if diff := cmp.Diff(want, c.Items(mcpwire.ItemPrompt)[0].Wire.Arguments, protocmp.Transform()); diff != "" {
 		t.Errorf("prompt arguments (-want +got):\n%s", diff)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
@@ -94,7 +95,7 @@ func hints(raw []byte) *gatewayv1.Annotations {
 	return a
 }
 
-// properties are the top-level properties of a JSON Schema object, with their type where it is one string.
+// properties are the top-level properties of a JSON Schema object, with their types.
 func properties(schema []byte) []*gatewayv1.Argument {
 	o, err := mcpwire.ParseObject(schema, 0, len(schema))
 	if err != nil {
@@ -110,15 +111,72 @@ func properties(schema []byte) []*gatewayv1.Argument {
 	}
 	var args []*gatewayv1.Argument
 	for _, p := range props.Members {
-		arg := &gatewayv1.Argument{Name: p.Name}
-		if schema[p.Start] == '{' {
-			if prop, err := mcpwire.ParseObject(schema, p.Start, p.End); err == nil {
-				arg.Type, _ = prop.String("type")
-			}
-		}
-		args = append(args, arg)
+		t := typer{root: o, left: 64}
+		args = append(args, &gatewayv1.Argument{Name: p.Name, Types: t.types(schema[p.Start:p.End])})
 	}
 	return args
+}
+
+// typer finds the JSON types that schemas allow. A schema may refer to itself, so it looks at a limited number.
+type typer struct {
+	root mcpwire.Object
+	left int // schemas that it may still look at
+}
+
+// types are those of "type", else of the schemas that this one is made of. None where it allows any, or says it in a
+// way that is not followed here.
+func (t *typer) types(raw []byte) []string {
+	if t.left--; t.left < 0 || len(raw) == 0 || raw[0] != '{' {
+		return nil
+	}
+	o, err := mcpwire.ParseObject(raw, 0, len(raw))
+	if err != nil {
+		return nil
+	}
+	if one, ok := o.String("type"); ok {
+		return []string{one}
+	}
+	var several []string
+	if json.Unmarshal(o.Raw("type"), &several) == nil {
+		return several
+	}
+	var parts []json.RawMessage
+	for _, name := range []string{"anyOf", "oneOf"} {
+		if json.Unmarshal(o.Raw(name), &parts) == nil {
+			return t.union(parts)
+		}
+	}
+	if json.Unmarshal(o.Raw("allOf"), &parts) == nil {
+		for _, part := range parts {
+			if all := t.types(part); all != nil {
+				return all
+			}
+		}
+	}
+	ref, _ := o.String("$ref")
+	for _, defs := range []string{"$defs", "definitions"} {
+		name, within := strings.CutPrefix(ref, "#/"+defs+"/")
+		m, ok := t.root.Find(defs)
+		if !within || !ok || t.root.Text[m.Start] != '{' {
+			continue
+		}
+		if all, err := mcpwire.ParseObject(t.root.Text, m.Start, m.End); err == nil {
+			return t.types(all.Raw(name))
+		}
+	}
+	return nil
+}
+
+// union is what any of several schemas allows; none where one of them does not say.
+func (t *typer) union(parts []json.RawMessage) (all []string) {
+	for _, part := range parts {
+		some := t.types(part)
+		if some == nil {
+			return nil
+		}
+		all = append(all, some...)
+	}
+	return all
 }
 
 func prompt(raw []byte, name string) ([]byte, *gatewayv1.Item, error) {
@@ -134,7 +192,7 @@ func prompt(raw []byte, name string) ([]byte, *gatewayv1.Item, error) {
 	var args []struct{ Name string }
 	if err := json.Unmarshal(o.Raw("arguments"), &args); err == nil {
 		for _, a := range args {
-			item.Arguments = append(item.Arguments, &gatewayv1.Argument{Name: a.Name, Type: "string"})
+			item.Arguments = append(item.Arguments, &gatewayv1.Argument{Name: a.Name, Types: []string{"string"}})
 		}
 	}
 	return mcpwire.Splice(raw, o.Change(nil, mcpwire.Field{Name: "name", Value: mcpwire.Quote(name)})...), item, nil

@@ -175,10 +175,10 @@ func (s *Snapshot) newEntry(backend string, kind mcpwire.ItemKind, it *gatewayv1
 	}
 	entry := &Entry{Target: &gatewayv1.Target{Backend: backend, Name: it.Original}}
 	if len(it.Arguments) > 0 {
-		item.Args = make(map[string]string, len(it.Arguments))
+		item.Args = make(map[string][]string, len(it.Arguments))
 		entry.Declared = make(map[string]string, len(it.Arguments))
 		for _, a := range it.Arguments {
-			item.Args[a.Name] = a.Type
+			item.Args[a.Name] = a.Types
 			entry.Declared[mcpwire.Fold(a.Name)] = a.Name
 		}
 	}

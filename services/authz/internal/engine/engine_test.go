@@ -224,14 +224,14 @@ func TestEntry(t *testing.T) {
 	yes := true
 	b := &gatewayv1.BackendCatalog{Name: "a", Tools: []*gatewayv1.Item{{Name: "a_x", Original: "x",
 		Annotations: &gatewayv1.Annotations{DestructiveHint: &yes},
-		Arguments:   []*gatewayv1.Argument{{Name: "Count", Type: "integer"}, {Name: "ſ"}}}}}
+		Arguments:   []*gatewayv1.Argument{{Name: "Count", Types: []string{"integer"}}, {Name: "ſ"}}}}}
 	e, _ := newEngine(t, permitAll, catalogOf("1", b))
 	entry, _ := e.Snapshot().Resolve(mcpwire.ItemTool, "a_x")
 	if diff := cmp.Diff(&gatewayv1.Target{Backend: "a", Name: "x"}, entry.Target, protocmp.Transform()); diff != "" {
 		t.Errorf("target (-want +got):\n%s", diff)
 	}
 	want := policy.Item{Kind: policy.Tool, Backend: "a", Original: "x", Advertised: "a_x", DestructiveHint: &yes,
-		Args: map[string]string{"Count": "integer", "ſ": ""}}
+		Args: map[string][]string{"Count": {"integer"}, "ſ": nil}}
 	if diff := cmp.Diff(want, entry.Prepared.Item); diff != "" {
 		t.Errorf("item (-want +got):\n%s", diff)
 	}
