@@ -23,12 +23,12 @@ import (
 	"vmcp/deploy/k8s"
 	"vmcp/internal/browser"
 	"vmcp/internal/child"
-	"vmcp/internal/daemon"
 	"vmcp/internal/entrasim"
 	"vmcp/internal/envoyproc"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/mtls"
 	"vmcp/internal/pki"
 	"vmcp/internal/stack"
 )
@@ -79,7 +79,7 @@ func TestPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []daemon.Role{daemon.RoleEnvoy, daemon.RoleAuthz, daemon.RoleAggregator, daemon.RoleAuthServer} {
+	for _, role := range []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer} {
 		name, _, _ := strings.Cut(string(role), ".")
 		c.secrets["vmcp-tls-"+name] = certificate(t, inside, string(role))
 	}

@@ -12,8 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/keyring"
+	"vmcp/internal/mtls"
 	"vmcp/internal/pki"
 )
 
@@ -89,7 +89,7 @@ func newCertificates(until time.Time) ([]secret, error) {
 		return nil, err
 	}
 	var secrets []secret
-	for _, role := range []daemon.Role{daemon.RoleEnvoy, daemon.RoleAuthz, daemon.RoleAggregator, daemon.RoleAuthServer} {
+	for _, role := range []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer} {
 		c, err := authority.Issue([]string{string(role)})
 		if err != nil {
 			return nil, err

@@ -12,8 +12,8 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/keyring"
+	"vmcp/internal/mtls"
 )
 
 // TestKeysNew: what is printed is what the services load.
@@ -53,7 +53,7 @@ func TestKeysNew(t *testing.T) {
 		t.Errorf("%d different keys, want 3", len(seen))
 	}
 	for _, role := range []string{"envoy", "authz", "aggregator", "authserver"} {
-		if _, err := daemon.LoadIdentity(dirs["vmcp-tls-"+role+" kubernetes.io/tls"], zap.NewNop()); err != nil {
+		if _, err := mtls.Load(dirs["vmcp-tls-"+role+" kubernetes.io/tls"], zap.NewNop()); err != nil {
 			t.Errorf("%s: %v", role, err)
 		}
 	}

@@ -126,3 +126,14 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, log *zap.Logger) erro
 	}
 	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
 }
+
+// local reports whether only this machine reaches the listener.
+func local(l net.Listener) bool {
+	switch a := l.Addr().(type) {
+	case *net.UnixAddr:
+		return true
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	}
+	return false
+}

@@ -1,5 +1,5 @@
-// Package daemon is what all services have in common around their work: flags, log, signals, listeners, serve and
-// stop, and the admin listener (health, readiness, metrics).
+// Package daemon is what all services have in common around their work: flags, log, signals, serve and stop, and the
+// admin listener (health, readiness, metrics). Addresses and certificates are internal/mtls's.
 //
 // It knows nothing of MCP, policies or tokens. A service is
 //

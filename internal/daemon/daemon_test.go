@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -22,6 +21,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 )
 
@@ -133,55 +133,9 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-func shortDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("", "vmcp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-func TestListenUnix(t *testing.T) {
-	dir := shortDir(t)
-	addr := "unix:" + dir + "/s"
-	l, err := Listen(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(dir + "/s")
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if _, err := Listen(addr); err == nil || !strings.Contains(err.Error(), "another process") {
-		t.Errorf("served already: got %v", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // what a killed process leaves
-	l.Close()
-	l, err = Listen(addr)
-	if err != nil {
-		t.Fatalf("stale socket: %v", err)
-	}
-	l.Close()
-
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, []byte("keep"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen("unix:" + file); err == nil {
-		t.Error("a plain file was taken for a stale socket")
-	}
-	if b, err := os.ReadFile(file); err != nil || string(b) != "keep" {
-		t.Errorf("the file is %q, %v", b, err)
-	}
-	if _, err := Listen("unix:" + dir + "/" + strings.Repeat("x", 110)); err == nil || !strings.Contains(err.Error(), "107") {
-		t.Errorf("long path: got %v", err)
-	}
-}
-
 // A stop lets the call in flight finish.
 func TestServeHTTPStops(t *testing.T) {
-	l, err := Listen("127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +175,7 @@ func TestServeHTTPStops(t *testing.T) {
 }
 
 func TestServeErrors(t *testing.T) {
-	l, err := Listen("127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +189,7 @@ func TestServeErrors(t *testing.T) {
 }
 
 func TestServeGRPCStops(t *testing.T) {
-	l, err := Listen("127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +210,7 @@ func TestAdmin(t *testing.T) {
 		"loopback": func(l net.Listener) net.Listener { return l },
 		"outside":  func(l net.Listener) net.Listener { return outside{l} },
 	} {
-		l, err := Listen("127.0.0.1:0")
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,5 +256,53 @@ func TestAdmin(t *testing.T) {
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestServeHealth: readiness and nothing else, without reasons.
+func TestServeHealth(t *testing.T) {
+	a := NewAdmin()
+	a.AddCheck("keys", func() error { return io.EOF })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	core, logs := observer.New(zap.InfoLevel)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- a.ServeHealth(ctx, addr, zap.New(core)) }()
+	for c, err := net.Dial("tcp", addr); ; c, err = net.Dial("tcp", addr) {
+		if err == nil {
+			c.Close()
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		for path, want := range map[string]string{"/livez": "200 alive\n", "/readyz": "503 not ready\n", "/metrics": "404 404 page not found\n", "/debug/pprof/": "404 404 page not found\n"} {
+			res, err := http.Get("http://" + addr + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if got := strings.Fields(res.Status)[0] + " " + string(b); got != want {
+				t.Errorf("%s: got %q, want %q", path, got, want)
+			}
+		}
+	}
+	if n := logs.FilterField(zap.String("reasons", "keys: EOF")).Len(); n != 1 {
+		t.Errorf("the reason is in the log %d times, want once", n)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if err := a.ServeHealth(t.Context(), "", zap.NewNop()); err != nil {
+		t.Errorf("without an address: %v", err)
 	}
 }

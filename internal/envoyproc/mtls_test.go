@@ -12,13 +12,14 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/daemon"
+	"vmcp/internal/mtls"
 	"vmcp/internal/pki"
 )
 
 // TestMTLS: Envoy and an aggregator elsewhere prove their roles to each other, and take new certificates while running.
 func TestMTLS(t *testing.T) {
 	g := prepare(t)
-	issue := func(a *pki.Authority, dir string, role daemon.Role) {
+	issue := func(a *pki.Authority, dir string, role mtls.Role) {
 		t.Helper()
 		c, err := a.Issue([]string{string(role)})
 		if err == nil {
@@ -38,8 +39,8 @@ func TestMTLS(t *testing.T) {
 	}
 	before := authority()
 	ours, theirs := t.TempDir(), t.TempDir()
-	issue(before, ours, daemon.RoleEnvoy)
-	issue(before, theirs, daemon.RoleAggregator)
+	issue(before, ours, mtls.RoleEnvoy)
+	issue(before, theirs, mtls.RoleAggregator)
 	role, err := RenderTLS(shipped(t, "role.yaml"), filepath.Join(ours, "tls.crt"), filepath.Join(ours, "tls.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -51,11 +52,11 @@ func TestMTLS(t *testing.T) {
 	write(t, g.addresses.RoleFile, role)
 	write(t, g.addresses.PeersFile, peers)
 
-	id, err := daemon.LoadIdentity(theirs, zap.NewNop())
+	id, err := mtls.Load(theirs, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := id.Listen("127.0.0.1:0", daemon.RoleEnvoy)
+	l, err := id.Listen("127.0.0.1:0", mtls.RoleEnvoy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,15 +99,15 @@ func TestMTLS(t *testing.T) {
 		}
 	}
 	until("both certificates are good", 200)
-	issue(before, theirs, daemon.RoleAuthServer)
+	issue(before, theirs, mtls.RoleAuthServer)
 	until("the server has another role", 503)
-	issue(before, theirs, daemon.RoleAggregator)
+	issue(before, theirs, mtls.RoleAggregator)
 	until("the right role again", 200)
-	issue(before, ours, daemon.RoleAuthz)
+	issue(before, ours, mtls.RoleAuthz)
 	until("Envoy has another role", 503)
 	after := authority()
-	issue(after, theirs, daemon.RoleAggregator)
-	issue(after, ours, daemon.RoleEnvoy)
+	issue(after, theirs, mtls.RoleAggregator)
+	issue(after, ours, mtls.RoleEnvoy)
 	until("everything is new", 200)
 }
 

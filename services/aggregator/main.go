@@ -21,6 +21,7 @@ import (
 	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/mtls"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/gateway"
@@ -42,7 +43,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	identity, err := daemon.LoadIdentity(cfg.tls, log)
+	identity, err := mtls.Load(cfg.tls, log)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	inv := inventory.New(&gw.Aggregator, sources, lists, log)
 	g.Go(func() error { return inv.Run(ctx) })
 
-	conn, err := identity.Dial(cfg.authz, daemon.RoleAuthz)
+	conn, err := identity.Dial(cfg.authz, mtls.RoleAuthz)
 	if err != nil {
 		return fmt.Errorf("authz %s: %w", cfg.authz, err)
 	}
@@ -123,11 +124,11 @@ func run(ctx context.Context, log *zap.Logger) error {
 	admin.Handle("GET /status", status(inv))
 	for _, s := range []struct {
 		address string
-		client  daemon.Role
+		client  mtls.Role
 		serve   func(l net.Listener) error
 	}{
-		{cfg.listen, daemon.RoleEnvoy, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(gate, log)) }},
-		{cfg.catalog, daemon.RoleAuthz, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, catalogServer) }},
+		{cfg.listen, mtls.RoleEnvoy, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(gate, log)) }},
+		{cfg.catalog, mtls.RoleAuthz, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, catalogServer) }},
 	} {
 		l, err := identity.Listen(s.address, s.client)
 		if err != nil {
@@ -135,7 +136,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		g.Go(func() error { return s.serve(l) })
 	}
-	adminListener, err := daemon.Listen(cfg.admin)
+	adminListener, err := mtls.Listen(cfg.admin)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"vmcp/internal/entra"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/mtls"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authserver/internal/feed"
 	"vmcp/services/authserver/internal/oauth"
@@ -57,7 +58,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if cfg.entra != "" {
 		log.Warn("Entra is simulated: whoever reaches the gateway may sign in as anybody", zap.String("address", cfg.entra))
 	}
-	identity, err := daemon.LoadIdentity(cfg.tls, log)
+	identity, err := mtls.Load(cfg.tls, log)
 	if err != nil {
 		return err
 	}
@@ -107,11 +108,11 @@ func run(ctx context.Context, log *zap.Logger) error {
 	admin.AddCheck("entra", upstream.Ready)
 	for _, s := range []struct {
 		address string
-		clients []daemon.Role
+		clients []mtls.Role
 		serve   func(l net.Listener) error
 	}{
-		{cfg.listen, []daemon.Role{daemon.RoleEnvoy}, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(server, log)) }},
-		{cfg.rpc, []daemon.Role{daemon.RoleAuthz, daemon.RoleAggregator}, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, rpc) }},
+		{cfg.listen, []mtls.Role{mtls.RoleEnvoy}, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(server, log)) }},
+		{cfg.rpc, []mtls.Role{mtls.RoleAuthz, mtls.RoleAggregator}, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, rpc) }},
 	} {
 		l, err := identity.Listen(s.address, s.clients...)
 		if err != nil {
@@ -119,7 +120,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		g.Go(func() error { return s.serve(l) })
 	}
-	adminListener, err := daemon.Listen(cfg.admin)
+	adminListener, err := mtls.Listen(cfg.admin)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/mtls"
 	"vmcp/internal/policy"
 	"vmcp/internal/token"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -63,7 +64,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		log.Warn("anonymous access: whoever reaches the endpoint may use what the policies permit to Client::\"anonymous\"")
 	}
-	identity, err := daemon.LoadIdentity(cfg.tls, log)
+	identity, err := mtls.Load(cfg.tls, log)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 			return err
 		}
 		if own {
-			conn, err := identity.Dial(cfg.authserver, daemon.RoleAuthServer)
+			conn, err := identity.Dial(cfg.authserver, mtls.RoleAuthServer)
 			if err != nil {
 				return fmt.Errorf("authserver: %w", err)
 			}
@@ -144,20 +145,20 @@ func run(ctx context.Context, log *zap.Logger) error {
 	authv3.RegisterAuthorizationServer(server, checks)
 	permissions := &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name, Revoked: check.Revoked}
 	gatewayv1.RegisterPermissionsServer(server, permissions)
-	l, err := identity.Listen(cfg.listen, daemon.RoleEnvoy)
+	l, err := identity.Listen(cfg.listen, mtls.RoleEnvoy)
 	if err != nil {
 		return err
 	}
 	if cfg.permissions != "" { // the aggregator of another pod asks what is permitted, and may not ask for a decision
 		server := grpc.NewServer()
 		gatewayv1.RegisterPermissionsServer(server, permissions)
-		l, err := identity.Listen(cfg.permissions, daemon.RoleAggregator)
+		l, err := identity.Listen(cfg.permissions, mtls.RoleAggregator)
 		if err != nil {
 			return err
 		}
 		g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
 	}
-	adminListener, err := daemon.Listen(cfg.admin)
+	adminListener, err := mtls.Listen(cfg.admin)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"vmcp/internal/daemon"
+	"vmcp/internal/mtls"
 	"vmcp/services/authz/internal/engine"
 )
 
@@ -20,7 +20,7 @@ import (
 type replicas struct {
 	address  string
 	engine   *engine.Engine
-	identity *daemon.Identity
+	identity *mtls.Identity
 	log      *zap.Logger
 	lookup   func(ctx context.Context, host string) ([]string, error) // IP addresses
 	every    time.Duration
@@ -34,8 +34,8 @@ type watch struct {
 	done   chan struct{}
 }
 
-func newReplicas(address string, eng *engine.Engine, identity *daemon.Identity, log *zap.Logger) (*replicas, error) {
-	conn, err := identity.Dial(address, daemon.RoleAggregator) // says now what is wrong with the address
+func newReplicas(address string, eng *engine.Engine, identity *mtls.Identity, log *zap.Logger) (*replicas, error) {
+	conn, err := identity.Dial(address, mtls.RoleAggregator) // says now what is wrong with the address
 	if err != nil {
 		return nil, fmt.Errorf("aggregator: %w", err)
 	}
@@ -65,7 +65,7 @@ func (r *replicas) run(ctx context.Context) error {
 
 // named lists the addresses of the replicas of now; none where that is not known.
 func (r *replicas) named(ctx context.Context) []string {
-	network, address := daemon.Network(r.address)
+	network, address := mtls.Network(r.address)
 	host, port, err := net.SplitHostPort(address)
 	if network == "unix" || err != nil || host == "localhost" || net.ParseIP(host) != nil {
 		return []string{r.address}
@@ -112,7 +112,7 @@ func (r *replicas) follow(ctx context.Context, named []string) {
 }
 
 func (r *replicas) start(ctx context.Context, replica string) {
-	conn, err := r.identity.Dial(replica, daemon.RoleAggregator, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	conn, err := r.identity.Dial(replica, mtls.RoleAggregator, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		r.log.Error("aggregator", zap.Error(err))
 		return

@@ -14,9 +14,9 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/mtls"
 	"vmcp/internal/policy"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authz/internal/engine"
@@ -45,7 +45,7 @@ func (r *replica) Watch(_ *gatewayv1.WatchCatalogRequest, s grpc.ServerStreaming
 // serveReplica serves on a loopback address of its own, all on one port as pods do.
 func serveReplica(t *testing.T, ip, port, tool string) *replica {
 	t.Helper()
-	l, err := daemon.Listen(net.JoinHostPort(ip, port))
+	l, err := mtls.Listen(net.JoinHostPort(ip, port))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package daemon
+package mtls
 
 import (
 	"errors"
@@ -78,13 +78,11 @@ func loopback(addr string) bool {
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
-// local reports whether only this machine reaches the listener.
-func local(l net.Listener) bool {
-	switch a := l.Addr().(type) {
-	case *net.UnixAddr:
-		return true
-	case *net.TCPAddr:
-		return a.IP.IsLoopback()
+// target returns the gRPC target of an address in the form that Listen takes.
+func target(addr string) string {
+	network, address := Network(addr)
+	if network == "unix" {
+		return "unix:" + address
 	}
-	return false
+	return "dns:///" + address
 }

@@ -1,4 +1,7 @@
-package daemon
+// Package mtls is how the gateway's processes reach each other: Unix sockets and loopback on one machine, mutual TLS by
+// role between machines. It owns addresses, roles and certificates in use; making certificates is internal/pki's, and
+// serving is internal/daemon's.
+package mtls
 
 import (
 	"context"
@@ -55,9 +58,9 @@ type credential struct {
 	peers *x509.CertPool
 }
 
-// LoadIdentity reads ca.crt, tls.crt and tls.key in dir, as a Kubernetes Secret of type kubernetes.io/tls has them. The
+// Load reads ca.crt, tls.crt and tls.key in dir, as a Kubernetes Secret of type kubernetes.io/tls has them. The
 // certificate must be signed by the authority of ca.crt, for servers and clients. An empty dir gives the nil Identity.
-func LoadIdentity(dir string, log *zap.Logger) (*Identity, error) {
+func Load(dir string, log *zap.Logger) (*Identity, error) {
 	if dir == "" {
 		return nil, nil
 	}
@@ -116,7 +119,7 @@ func (id *Identity) Dial(addr string, server Role, opts ...grpc.DialOption) (*gr
 			return nil, fmt.Errorf("connecting to %s: it is on another machine: %w", addr, errNoIdentity)
 		}
 	}
-	return grpc.NewClient(Target(addr), append(opts,
+	return grpc.NewClient(target(addr), append(opts,
 		grpc.WithTransportCredentials(security),
 		// A process that was restarted is found again at once, not after the two minutes of the default.
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -1,10 +1,11 @@
-package daemon
+package mtls
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	stdlog "log"
 	"net"
 	"net/http"
 	"os"
@@ -50,7 +51,7 @@ func (a authority) identity(t *testing.T, role Role) *Identity {
 	t.Helper()
 	dir := t.TempDir()
 	a.issue(t, dir, role)
-	id, err := LoadIdentity(dir, zap.NewNop())
+	id, err := Load(dir, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +67,10 @@ func serveHealth(t *testing.T, id *Identity, clients ...Role) string {
 	}
 	s := grpc.NewServer()
 	healthv1.RegisterHealthServer(s, health.NewServer())
-	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- ServeGRPC(ctx, l, s) }()
+	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
-		cancel()
+		s.Stop()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
@@ -126,13 +126,14 @@ func TestHTTPRoles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error)
-	go func() {
-		served <- ServeHTTP(ctx, l, NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, r.TLS.PeerCertificates[0].DNSNames[0])
-		}), zap.NewNop()))
-	}()
+		}),
+		ErrorLog: stdlog.New(io.Discard, "", 0),
+	}
+	served := make(chan error)
+	go func() { served <- s.Serve(l) }()
 	get := func(version uint16, certs ...tls.Certificate) (string, error) {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: server.last.peers, ServerName: string(RoleAggregator),
 			Certificates: certs, MaxVersion: version}}
@@ -161,8 +162,8 @@ func TestHTTPRoles(t *testing.T) {
 	if logs.FilterField(zap.Strings("roles", []string{string(RoleAuthz)})).Len() != 1 {
 		t.Errorf("the refusal is not in the log: %v", logs.All())
 	}
-	cancel()
-	if err := <-served; err != nil {
+	s.Close()
+	if err := <-served; err != http.ErrServerClosed {
 		t.Error(err)
 	}
 }
@@ -203,7 +204,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-func TestLoadIdentityRefuses(t *testing.T) {
+func TestLoadRefuses(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
 	for name, tt := range map[string]struct {
 		change func(t *testing.T, dir string)
@@ -218,7 +219,7 @@ func TestLoadIdentityRefuses(t *testing.T) {
 		dir := t.TempDir()
 		ca.issue(t, dir, RoleAuthz)
 		tt.change(t, dir)
-		if _, err := LoadIdentity(dir, zap.NewNop()); err == nil || !strings.Contains(err.Error(), "-tls") || !strings.Contains(err.Error(), tt.want) {
+		if _, err := Load(dir, zap.NewNop()); err == nil || !strings.Contains(err.Error(), "-tls") || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want an error about %s", name, err, tt.want)
 		}
 	}
@@ -237,7 +238,7 @@ func copyFile(t *testing.T, from, to, name string) {
 
 // TestPlainOnlyHere: without a certificate nothing goes to other machines or comes from them.
 func TestPlainOnlyHere(t *testing.T) {
-	id, err := LoadIdentity("", zap.NewNop())
+	id, err := Load("", zap.NewNop())
 	if id != nil || err != nil {
 		t.Fatalf("%v, %v", id, err)
 	}
@@ -266,53 +267,5 @@ func TestPlainOnlyHere(t *testing.T) {
 		t.Errorf("a Unix socket is a %T, want no TLS on it", l)
 	} else {
 		l.Close()
-	}
-}
-
-// TestServeHealth: readiness and nothing else, without reasons.
-func TestServeHealth(t *testing.T) {
-	a := NewAdmin()
-	a.AddCheck("keys", func() error { return io.EOF })
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	core, logs := observer.New(zap.InfoLevel)
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error)
-	go func() { served <- a.ServeHealth(ctx, addr, zap.New(core)) }()
-	for c, err := net.Dial("tcp", addr); ; c, err = net.Dial("tcp", addr) {
-		if err == nil {
-			c.Close()
-			break
-		}
-		if t.Context().Err() != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 {
-		for path, want := range map[string]string{"/livez": "200 alive\n", "/readyz": "503 not ready\n", "/metrics": "404 404 page not found\n", "/debug/pprof/": "404 404 page not found\n"} {
-			res, err := http.Get("http://" + addr + path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, _ := io.ReadAll(res.Body)
-			res.Body.Close()
-			if got := strings.Fields(res.Status)[0] + " " + string(b); got != want {
-				t.Errorf("%s: got %q, want %q", path, got, want)
-			}
-		}
-	}
-	if n := logs.FilterField(zap.String("reasons", "keys: EOF")).Len(); n != 1 {
-		t.Errorf("the reason is in the log %d times, want once", n)
-	}
-	cancel()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	if err := a.ServeHealth(t.Context(), "", zap.NewNop()); err != nil {
-		t.Errorf("without an address: %v", err)
 	}
 }
