@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"vmcp/internal/browser"
-	"vmcp/internal/daemon"
 	"vmcp/internal/entrasim"
+	"vmcp/internal/secret"
 	"vmcp/internal/stack"
 )
 
@@ -53,7 +53,7 @@ func openOfficeAt(t *testing.T, addr string, version int, edits ...edit) *office
 	o.writeSecret(t, "github-pat", "token", rand.Text())
 	var err error
 	o.entra, err = entrasim.Start(entrasim.Config{Listen: "127.0.0.1:0", Tenant: exampleTenant, ClientID: exampleClient,
-		ClientSecret: daemon.Secret(o.secret), RedirectURIs: []string{w.aud + "/oauth/callback"}, TokenVersion: version})
+		ClientSecret: secret.Value(o.secret), RedirectURIs: []string{w.aud + "/oauth/callback"}, TokenVersion: version})
 	if err != nil {
 		t.Fatal(err)
 	}

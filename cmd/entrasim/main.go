@@ -15,6 +15,7 @@ import (
 
 	"vmcp/internal/daemon"
 	"vmcp/internal/entrasim"
+	"vmcp/internal/secret"
 )
 
 var (
@@ -47,11 +48,11 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if secretFile == "" {
 		return errors.New("-client-secret-file is required")
 	}
-	secret, err := os.ReadFile(secretFile)
+	value, err := os.ReadFile(secretFile)
 	if err != nil {
 		return fmt.Errorf("client secret: %w", err)
 	}
-	cfg.ClientSecret = daemon.Secret(strings.TrimSpace(string(secret)))
+	cfg.ClientSecret = secret.Value(strings.TrimSpace(string(value)))
 	if people != "" {
 		if cfg.Directory, err = entrasim.LoadDirectory(people); err != nil {
 			return err

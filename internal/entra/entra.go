@@ -27,14 +27,14 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"vmcp/internal/daemon"
+	"vmcp/internal/secret"
 )
 
 // Config is one app registration.
 type Config struct {
-	IssuerURL   string               // https://login.microsoftonline.com/<tenant GUID>/v2.0, also of a national cloud
-	ClientID    string               // application (client) id, a GUID
-	Secret      func() daemon.Secret // asked for each request, so that it can change
+	IssuerURL   string              // https://login.microsoftonline.com/<tenant GUID>/v2.0, also of a national cloud
+	ClientID    string              // application (client) id, a GUID
+	Secret      func() secret.Value // asked for each request, so that it can change
 	RedirectURI string
 	// Scopes must have openid, profile, and at least one of the application's own API, such as
 	// api://<client id>/mcp.access. Without offline_access there are no refresh tokens.

@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/entrasim"
+	"vmcp/internal/secret"
 )
 
 const (
@@ -48,7 +48,7 @@ func simulate(t testing.TB, change func(*entrasim.Config)) *entrasim.Tenant {
 func config(sim *entrasim.Tenant) Config {
 	return Config{
 		IssuerURL: "https://login.microsoftonline.com/" + tenantID + "/v2.0", ClientID: clientID,
-		Secret: func() daemon.Secret { return canary }, RedirectURI: redirect,
+		Secret: func() secret.Value { return canary }, RedirectURI: redirect,
 		Scopes:  []string{"api://" + clientID + "/mcp.access", "openid", "profile", "email", "offline_access"},
 		Address: sim.URL, Log: zap.NewNop(), Timeout: 5 * time.Second,
 	}
@@ -84,9 +84,9 @@ func client(t testing.TB, cfg Config) *Client {
 // noSecrets fails when a text has the client secret, a code, or a token.
 func noSecrets(t testing.TB, text string) {
 	t.Helper()
-	for _, secret := range []string{"canary", url.QueryEscape(canary), "eyJhbGci", entrasim.CodePrefix, entrasim.RefreshPrefix, "verifier-"} {
-		if strings.Contains(text, secret) {
-			t.Errorf("a secret (%s) in: %s", secret, text)
+	for _, part := range []string{"canary", url.QueryEscape(canary), "eyJhbGci", entrasim.CodePrefix, entrasim.RefreshPrefix, "verifier-"} {
+		if strings.Contains(text, part) {
+			t.Errorf("a secret (%s) in: %s", part, text)
 		}
 	}
 }
@@ -339,7 +339,7 @@ func TestCallback(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	good := Config{
 		IssuerURL: "https://login.microsoftonline.com/" + tenantID + "/v2.0", ClientID: clientID, RedirectURI: redirect, Log: zap.NewNop(),
-		Secret: func() daemon.Secret { return canary }, Scopes: []string{"openid", "profile", "api://x/mcp.access"},
+		Secret: func() secret.Value { return canary }, Scopes: []string{"openid", "profile", "api://x/mcp.access"},
 	}
 	if _, err := New(good); err != nil {
 		t.Fatal(err)
@@ -358,7 +358,7 @@ func TestNewRefuses(t *testing.T) {
 		"port":          func(c *Config) { c.IssuerURL = strings.Replace(c.IssuerURL, ".com", ".com:8443", 1) },
 		"query":         func(c *Config) { c.IssuerURL += "?x" },
 		"client id":     func(c *Config) { c.ClientID = "mcp" },
-		"secret":        func(c *Config) { c.Secret = func() daemon.Secret { return "" } },
+		"secret":        func(c *Config) { c.Secret = func() secret.Value { return "" } },
 		"redirect":      func(c *Config) { c.RedirectURI = "/oauth/callback" },
 		"no API":        func(c *Config) { c.Scopes = []string{"openid", "profile"} },
 		"no openid":     func(c *Config) { c.Scopes = []string{"profile", "api://x/y"} },

@@ -11,14 +11,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
-	"vmcp/internal/daemon"
+	"vmcp/internal/secret"
 )
 
 func offline(t testing.TB) *Client {
 	t.Helper()
 	c, err := New(Config{
 		IssuerURL: "https://login.microsoftonline.com/" + tenantID + "/v2.0", ClientID: clientID, RedirectURI: redirect, Log: zap.NewNop(),
-		Secret: func() daemon.Secret { return canary }, Scopes: []string{"openid", "profile", "api://" + clientID + "/mcp.access"},
+		Secret: func() secret.Value { return canary }, Scopes: []string{"openid", "profile", "api://" + clientID + "/mcp.access"},
 	})
 	if err != nil {
 		t.Fatal(err)

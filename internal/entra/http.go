@@ -126,12 +126,12 @@ type response struct {
 
 // post asks the token endpoint, with the secret in the body.
 func (c *Client) post(ctx context.Context, form url.Values) (response, error) {
-	secret := c.cfg.Secret()
-	if secret == "" {
+	value := c.cfg.Secret()
+	if value == "" {
 		return response{}, &Error{Kind: ClientAuth, Hint: "the client secret is empty"}
 	}
 	form.Set("client_id", c.cfg.ClientID)
-	form.Set("client_secret", string(secret))
+	form.Set("client_secret", string(value))
 	req, err := http.NewRequestWithContext(ctx, "POST", c.reach(c.url("/oauth2/v2.0/token")), strings.NewReader(form.Encode()))
 	if err != nil {
 		return response{}, &Error{Kind: Failed, cause: err}

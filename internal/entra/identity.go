@@ -14,7 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
-	"vmcp/internal/daemon"
+	"vmcp/internal/secret"
 )
 
 const (
@@ -41,11 +41,11 @@ type Identity struct {
 	// GroupsOverage says that the person is in too many groups for a token. Groups themselves are not read.
 	GroupsOverage bool
 
-	AccessToken  daemon.Secret // for our own API: what on-behalf-of needs
+	AccessToken  secret.Value // for our own API: what on-behalf-of needs
 	AccessExpiry time.Time
-	RefreshToken daemon.Secret // empty when Entra sent none: after a refresh, keep the old one
-	UTI          string        // id of the access token, for audit and Microsoft's support
-	Version      string        // of the access token, 1.0 or 2.0
+	RefreshToken secret.Value // empty when Entra sent none: after a refresh, keep the old one
+	UTI          string       // id of the access token, for audit and Microsoft's support
+	Version      string       // of the access token, 1.0 or 2.0
 }
 
 // Exchange redeems a code. verifier is the PKCE code verifier, nonce that of AuthorizeURL. Errors are of type *Error.
@@ -65,7 +65,7 @@ func (c *Client) Exchange(ctx context.Context, code, verifier, nonce string) (*I
 
 // Refresh redeems a refresh token and reads the roles anew. stored is whose it is. Errors are of type *Error; see
 // Temporary. Entra sends a new refresh token each time, and the old one stays valid.
-func (c *Client) Refresh(ctx context.Context, refreshToken daemon.Secret, stored Person) (*Identity, error) {
+func (c *Client) Refresh(ctx context.Context, refreshToken secret.Value, stored Person) (*Identity, error) {
 	r, err := c.request(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(refreshToken)}})
 	if err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (c *Client) resolve(r response, nonce string, stored *Person) (*Identity, e
 		}
 		return i, &Error{Kind: NoRole, Hint: hint}
 	}
-	i.AccessToken, i.RefreshToken = daemon.Secret(r.AccessToken), daemon.Secret(r.RefreshToken)
+	i.AccessToken, i.RefreshToken = secret.Value(r.AccessToken), secret.Value(r.RefreshToken)
 	i.AccessExpiry = time.Unix(int64(*access.Exp), 0)
 	return i, nil
 }

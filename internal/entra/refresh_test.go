@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/entrasim"
+	"vmcp/internal/secret"
 )
 
 func rs256(input []byte, key *rsa.PrivateKey) []byte {
@@ -164,10 +164,10 @@ func TestRefreshErrors(t *testing.T) {
 func TestSecret(t *testing.T) {
 	sim := simulate(t, nil)
 	cfg := config(sim)
-	var secret atomic.Pointer[daemon.Secret]
-	use := func(s daemon.Secret) { secret.Store(&s) }
+	var current atomic.Pointer[secret.Value]
+	use := func(s secret.Value) { current.Store(&s) }
 	use(canary)
-	cfg.Secret = func() daemon.Secret { return *secret.Load() }
+	cfg.Secret = func() secret.Value { return *current.Load() }
 	c := client(t, cfg)
 	i := mustSignIn(t, c, dev)
 	sim.ExpireSecrets()

@@ -26,7 +26,7 @@ import (
 	"sync"
 	"time"
 
-	"vmcp/internal/daemon"
+	"vmcp/internal/secret"
 )
 
 // Config is the app registration and where the tenant listens.
@@ -34,7 +34,7 @@ type Config struct {
 	Listen       string // a loopback address such as 127.0.0.1:0
 	Tenant       string // directory (tenant) id, a GUID
 	ClientID     string // application (client) id, a GUID
-	ClientSecret daemon.Secret
+	ClientSecret secret.Value
 	RedirectURIs []string // of platform Web
 	AppIDURI     string   // empty: api://<client id>
 	Scope        string   // name of the exposed scope; empty: mcp.access
@@ -74,7 +74,7 @@ type Tenant struct {
 	offset   time.Duration // of the tenant's clock
 	dir      Directory
 	version  int
-	secrets  []secret
+	secrets  []credential
 	keys     []*signingKey // the last one signs, all are published
 	faults   Faults
 	codes    map[string]*grant
@@ -84,8 +84,8 @@ type Tenant struct {
 	requests []url.Values      // to the token endpoint, the last 1000
 }
 
-type secret struct {
-	value   daemon.Secret
+type credential struct {
+	value   secret.Value
 	expired bool
 }
 
@@ -114,7 +114,7 @@ func Start(cfg Config) (*Tenant, error) {
 	}
 	t := &Tenant{
 		URL: "http://" + l.Addr().String(), cfg: cfg, done: make(chan struct{}),
-		dir: cfg.Directory, version: cfg.TokenVersion, secrets: []secret{{value: cfg.ClientSecret}}, keys: []*signingKey{key},
+		dir: cfg.Directory, version: cfg.TokenVersion, secrets: []credential{{value: cfg.ClientSecret}}, keys: []*signingKey{key},
 		codes: map[string]*grant{}, refresh: map[string]*grant{}, sessions: map[string]string{}, counts: map[string]int{},
 	}
 	t.server = &http.Server{Handler: t.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"vmcp/internal/daemon"
+	"vmcp/internal/secret"
 )
 
 // Faults is how the tenant misbehaves. The zero value is Entra as it should be.
@@ -72,10 +72,10 @@ func (t *Tenant) SetAssignmentRequired(on bool) {
 }
 
 // AddSecret adds a client secret; those before it stay valid.
-func (t *Tenant) AddSecret(value daemon.Secret) {
+func (t *Tenant) AddSecret(value secret.Value) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.secrets = append(t.secrets, secret{value: value})
+	t.secrets = append(t.secrets, credential{value: value})
 }
 
 // ExpireSecrets ends the validity of all client secrets so far.

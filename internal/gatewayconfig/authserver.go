@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcp/api/v1beta1"
+	"vmcp/internal/secret"
 )
 
 // authServer resolves spec.authServerConfig.
@@ -106,11 +107,11 @@ func (r *resolver) lifespans(at string, server *AuthServer) {
 }
 
 // secrets resolves a list of references of the authorization server.
-func (r *resolver) secrets(at string, refs []v1beta1.SecretKeyRef, most int) []string {
+func (r *resolver) secrets(at string, refs []v1beta1.SecretKeyRef, most int) []secret.Value {
 	if len(refs) > most {
 		r.server.bad(at, "%d references; at most %d", len(refs), most)
 	}
-	var values []string
+	var values []secret.Value
 	for i := range refs {
 		values = append(values, r.secret(r.server, indexed(at, i), &refs[i], PartAuthServer))
 	}

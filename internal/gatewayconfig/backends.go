@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vmcp/api/v1beta1"
+	"vmcp/internal/secret"
 )
 
 // groupOf is the group that a backend document says it belongs to, and whether it says so.
@@ -78,7 +79,7 @@ func (r *resolver) backends(docs []*document) {
 	r.outgoing()
 	for _, d := range docs {
 		annotations(d, sessionsAnnotation, featuresAnnotation)
-		b := Backend{Name: d.name, Kind: d.kind, Headers: map[string]string{}}
+		b := Backend{Name: d.name, Kind: d.kind, Headers: map[string]secret.Value{}}
 		switch o := d.object.(type) {
 		case *v1beta1.MCPServer:
 			r.image(d, &b, &o.Spec)
@@ -148,7 +149,7 @@ func (r *resolver) image(d *document, b *Backend, spec *v1beta1.MCPServerSpec) {
 	}
 	b.Transport = transport(d, oneOf(d, "spec.transport", spec.Transport, "stdio", "stdio", "streamable-http", "sse"))
 	b.Args = spec.Args
-	b.Env = map[string]string{}
+	b.Env = map[string]secret.Value{}
 	set := func(at, name string) bool {
 		if _, twice := b.Env[name]; twice || !envName.MatchString(name) {
 			if twice {
@@ -163,10 +164,10 @@ func (r *resolver) image(d *document, b *Backend, spec *v1beta1.MCPServerSpec) {
 	}
 	for i, e := range spec.Env {
 		if at := fmt.Sprintf("spec.env[%d].name", i); set(at, e.Name) {
-			b.Env[e.Name] = e.Value
+			b.Env[e.Name] = secret.Value(e.Value)
 		}
 	}
-	var secret []string
+	var secrets []string
 	for i, s := range spec.Secrets {
 		at, name := fmt.Sprintf("spec.secrets[%d]", i), s.TargetEnvName
 		nameAt := at + ".targetEnvName"
@@ -176,11 +177,11 @@ func (r *resolver) image(d *document, b *Backend, spec *v1beta1.MCPServerSpec) {
 		value := r.secret(d, at, &v1beta1.SecretKeyRef{Name: s.Name, Key: s.Key}, PartAggregator)
 		if set(nameAt, name) {
 			b.Env[name] = value
-			secret = append(secret, name)
+			secrets = append(secrets, name)
 		}
 	}
 	if r.src.Parts&PartAggregator == 0 {
-		for _, name := range secret {
+		for _, name := range secrets {
 			delete(b.Env, name)
 		}
 	}
@@ -210,7 +211,7 @@ func (r *resolver) forward(d *document, b *Backend, h *v1beta1.HeaderForwardConf
 	}
 	const at = "spec.headerForward"
 	for _, name := range slices.Sorted(maps.Keys(h.AddPlaintextHeaders)) {
-		setHeader(d, join(at+".addPlaintextHeaders", name), b, name, h.AddPlaintextHeaders[name], true)
+		setHeader(d, join(at+".addPlaintextHeaders", name), b, name, secret.Value(h.AddPlaintextHeaders[name]), true)
 	}
 	for i, s := range h.AddHeadersFromSecret {
 		at := fmt.Sprintf("%s.addHeadersFromSecret[%d]", at, i)
@@ -222,7 +223,7 @@ func (r *resolver) forward(d *document, b *Backend, h *v1beta1.HeaderForwardConf
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // token, RFC 9110 §5.6.2
 
 // setHeader adds a header to every request of a backend. known is false where its value is a secret of another part.
-func setHeader(d *document, at string, b *Backend, name, value string, known bool) {
+func setHeader(d *document, at string, b *Backend, name string, value secret.Value, known bool) {
 	key := http.CanonicalHeaderKey(name)
 	_, twice := b.Headers[key]
 	switch {
@@ -234,7 +235,7 @@ func setHeader(d *document, at string, b *Backend, name, value string, known boo
 		d.bad(at, "header %s belongs to the transport and cannot be set", key)
 	case twice:
 		d.bad(at, "header %s is set twice", key)
-	case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }):
+	case strings.ContainsFunc(string(value), func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }):
 		d.bad(at, "the value of header %s has a line break or another control character", key)
 	default:
 		if b.Headers[key] = value; !known {

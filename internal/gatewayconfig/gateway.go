@@ -5,7 +5,11 @@
 // them), backends are addresses (the aggregator connects to them).
 package gatewayconfig
 
-import "time"
+import (
+	"time"
+
+	"vmcp/internal/secret"
+)
 
 // Part is one service's share of the configuration. Only the secrets of the requested parts are read.
 type Part uint8
@@ -139,15 +143,15 @@ type Backend struct {
 	Name      string // metadata.name; the workload of prefixes, MCP::"<Name>" in policies
 	Kind      string // MCPServer, MCPServerEntry or MCPRemoteProxy
 	Transport Transport
-	URL       string            // remoteUrl; empty for an MCPServer
-	Image     string            // of an MCPServer
-	Args      []string          // of an MCPServer
-	Env       map[string]string // of an MCPServer: env and, with PartAggregator, secrets
-	Headers   map[string]string // headerForward and headerInjection/bearerToken; with PartAggregator incl. secret ones
-	CABundle  []byte            // PEM
-	Shared    bool              // annotation vmcp/sessions: shared
-	Roots     bool              // annotation vmcp/client-features names roots: the backend may ask clients for them
-	Sampling  bool              // the same for sampling
+	URL       string                  // remoteUrl; empty for an MCPServer
+	Image     string                  // of an MCPServer
+	Args      []string                // of an MCPServer
+	Env       map[string]secret.Value // of an MCPServer: env and, with PartAggregator, secrets
+	Headers   map[string]secret.Value // headerForward and headerInjection/bearerToken; with PartAggregator incl. secret ones
+	CABundle  []byte                  // PEM
+	Shared    bool                    // annotation vmcp/sessions: shared
+	Roots     bool                    // annotation vmcp/client-features names roots: the backend may ask clients for them
+	Sampling  bool                    // the same for sampling
 }
 
 // AuthServer is what services/authserver needs (authServerConfig).
@@ -156,8 +160,8 @@ type AuthServer struct {
 	AuthorizeOrigin string     // origin of the authorization endpoint; Issuer by default
 	Upstreams       []Upstream // the first signs people in
 
-	SigningKeys []string // PEM, the first signs; only with PartAuthServer. None: the server makes its own
-	HMACKeys    []string // at least 32 bytes, the first signs; only with PartAuthServer. None: derived from its key ring
+	SigningKeys []secret.Value // PEM, the first signs; only with PartAuthServer. None: the server makes its own
+	HMACKeys    []secret.Value // at least 32 bytes, the first signs; only with PartAuthServer. None: derived from its key ring
 
 	AccessToken  time.Duration // how long an access token is good
 	RefreshToken time.Duration // how long a refresh token is good if it is not used
@@ -178,7 +182,7 @@ type Upstream struct {
 	Type         string // oidc or oauth2
 	IssuerURL    string
 	ClientID     string
-	ClientSecret string // only with PartAuthServer
+	ClientSecret secret.Value // only with PartAuthServer
 	RedirectURI  string
 	Scopes       []string
 }

@@ -1,7 +1,6 @@
 package gatewayconfig
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -9,8 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+
+	"vmcp/internal/secret"
 )
 
 var update = flag.Bool("update", false, "rewrite what the txtar cases want")
@@ -126,7 +130,8 @@ func dump(t *testing.T, gateway *Gateway) string {
 	t.Helper()
 	g := *gateway
 	g.Notes = nil
-	text, err := json.MarshalIndent(g, "", "  ")
+	shown := json.MarshalFunc(func(v secret.Value) ([]byte, error) { return json.Marshal(string(v)) })
+	text, err := json.Marshal(g, jsonv1.DefaultOptionsV1(), json.WithMarshalers(shown), jsontext.WithIndent("  "))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"vmcp/api/v1beta1"
+	"vmcp/internal/secret"
 )
 
 var (
@@ -23,7 +24,7 @@ var (
 // secret resolves the reference in field at of d. It gives the value if part is requested; else it is empty, and whether
 // there is one is only checked if no part is requested at all and some source of secrets is given: the directory of one
 // service has nothing of another's.
-func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, part Part) string {
+func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, part Part) secret.Value {
 	if ref == nil {
 		d.bad(at, "required")
 		return ""
@@ -61,7 +62,7 @@ func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, par
 	if !want {
 		return ""
 	}
-	return value
+	return secret.Value(value)
 }
 
 // dataRef checks the name and key of a reference; both become parts of file names.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"vmcp/internal/secret"
 )
 
 const seed = "testdata/seed/engineering-tools.yaml"
@@ -23,7 +25,7 @@ func TestSeed(t *testing.T) {
 	}
 	backend := func(name, image string) Backend {
 		return Backend{Name: name, Kind: "MCPServer", Transport: TransportStdio, Image: image,
-			Env: map[string]string{}, Headers: map[string]string{}}
+			Env: map[string]secret.Value{}, Headers: map[string]secret.Value{}}
 	}
 	const all = "  action,\n  resource\n);"
 	want := &Gateway{
@@ -103,8 +105,8 @@ func TestSeedSecrets(t *testing.T) {
 		}
 		pat := gateway.Aggregator.Backends[0].Env["GITHUB_PERSONAL_ACCESS_TOKEN"]
 		idp := gateway.AuthServer.Upstreams[0].ClientSecret
-		if pat != c.pat || idp != c.idp {
-			t.Errorf("parts %b: got %q and %q, want %q and %q", c.parts, pat, idp, c.pat, c.idp)
+		if string(pat) != c.pat || string(idp) != c.idp {
+			t.Errorf("parts %b: got %q and %q, want %q and %q", c.parts, string(pat), string(idp), c.pat, c.idp)
 		}
 		if len(gateway.Notes) > 0 {
 			t.Errorf("parts %b: got notes %v, want none", c.parts, gateway.Notes)

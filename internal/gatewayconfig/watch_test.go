@@ -69,7 +69,7 @@ func watching(t *testing.T, f func(o *outcomes)) {
 				}
 				out := g.Endpoint.URL
 				for _, b := range g.Aggregator.Backends {
-					out += " " + b.Name + "=" + b.Env["TOKEN"]
+					out += " " + b.Name + "=" + string(b.Env["TOKEN"])
 				}
 				o.got = append(o.got, out)
 			})

@@ -13,6 +13,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/secret"
 )
 
 func parse(t *testing.T, args ...string) *config {
@@ -90,8 +91,8 @@ func TestHMACKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := hmacKeys([]string{"a", "b"}, ring); len(got) != 2 || got[0] != "a" {
-		t.Errorf("configured keys: %q", got)
+	if got := hmacKeys([]secret.Value{"a", "b"}, ring); len(got) != 2 || got[0] != "a" {
+		t.Errorf("configured keys: %d", len(got))
 	}
 	if got := hmacKeys(nil, ring); len(got) != 1 || len(got[0]) != 32 {
 		t.Errorf("derived keys: %d", len(got))

@@ -24,6 +24,7 @@ import (
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mtls"
+	"vmcp/internal/secret"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authserver/internal/feed"
 	"vmcp/services/authserver/internal/oauth"
@@ -80,7 +81,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	}
 	server := oauth.New(oauth.Config{
 		AuthServer: *gw.AuthServer, Name: gw.Name, Endpoint: gw.Endpoint, Upstream: upstream, UpstreamOrigin: origin,
-		Store: db, Keys: keys, Secrets: ring, HMACKeys: func() []string { return hmacKeys(secrets.get().HMACKeys, ring) }, Log: log,
+		Store: db, Keys: keys, Secrets: ring, HMACKeys: func() []secret.Value { return hmacKeys(secrets.get().HMACKeys, ring) }, Log: log,
 	})
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -141,7 +142,7 @@ func (c *current) set(a *gatewayconfig.AuthServer) { c.p.Store(a) }
 func newUpstream(u gatewayconfig.Upstream, secrets *current, log *zap.Logger) (*entra.Client, string, error) {
 	client, err := entra.New(entra.Config{
 		IssuerURL: u.IssuerURL, ClientID: u.ClientID, RedirectURI: u.RedirectURI, Scopes: u.Scopes, Address: cfg.entra, Log: log,
-		Secret: func() daemon.Secret { return daemon.Secret(secrets.get().Upstreams[0].ClientSecret) },
+		Secret: func() secret.Value { return secrets.get().Upstreams[0].ClientSecret },
 	})
 	if err != nil {
 		return nil, "", err
@@ -157,13 +158,13 @@ func newUpstream(u gatewayconfig.Upstream, secrets *current, log *zap.Logger) (*
 }
 
 // hmacKeys are those of the documents, else derived from the key ring, the newest first.
-func hmacKeys(configured []string, ring *keyring.Ring) []string {
+func hmacKeys(configured []secret.Value, ring *keyring.Ring) []secret.Value {
 	if len(configured) > 0 {
 		return configured
 	}
-	var derived []string
+	var derived []secret.Value
 	for _, k := range ring.All() {
-		derived = append(derived, string(k.MAC("authserver tokens", nil)))
+		derived = append(derived, secret.Value(k.MAC("authserver tokens", nil)))
 	}
 	return derived
 }

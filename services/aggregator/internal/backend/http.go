@@ -38,7 +38,7 @@ const (
 func newTransport(cfg Config) (http.Header, *http.Transport) {
 	header := make(http.Header)
 	for name, value := range cfg.Headers {
-		header.Set(name, value)
+		header.Set(name, string(value))
 	}
 	header.Set("User-Agent", "vmcp")
 	t := &http.Transport{

@@ -13,6 +13,7 @@ import (
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/secret"
 )
 
 // odd is what no SDK would write and every byte of which must pass: unknown fields at all levels, integers
@@ -370,7 +371,7 @@ func TestListen(t *testing.T) {
 func TestHeaders(t *testing.T) {
 	h := mcptest.NewHTTP(t, mcptest.Options{})
 	b := start(t, Config{Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL,
-		Headers: map[string]string{"authorization": "Bearer ours", "x-static": "1"}}})
+		Headers: map[string]secret.Value{"authorization": "Bearer ours", "x-static": "1"}}})
 	s := session(t, b, mcpwire.EraModern)
 	r := tool(t, mcpwire.EraModern, "1", "echo", `{"text":"hi"}`, `"traceparent":"00-x"`)
 	r.Header = map[string][]string{"X-Tenant": {"acme"}, "Authorization": {"Bearer theirs"}, "Mcp-Name": {"forged"}}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -65,9 +64,13 @@ func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
 	if counted && !b.reserve() {
 		return nil, b.errorf(ErrBusy, false, "%d children are running", maxChildren)
 	}
+	env := map[string]string{}
+	for name, value := range b.cfg.Env {
+		env[name] = string(value)
+	}
 	process, err := stdio.Start(stdio.Config{
 		Command: append(slices.Clone(b.cfg.Command), b.cfg.Args...),
-		Env:     maps.Clone(b.cfg.Env),
+		Env:     env,
 		Log:     b.log,
 	})
 	if err != nil {

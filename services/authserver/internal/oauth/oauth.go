@@ -25,6 +25,7 @@ import (
 	"vmcp/internal/entra"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
@@ -58,8 +59,8 @@ type Config struct {
 	UpstreamOrigin string
 	Store          *store.DB
 	Keys           *signing.Keys
-	Secrets        *keyring.Ring   // binds forms and states to browsers
-	HMACKeys       func() []string // of codes and refresh tokens; the first makes new ones
+	Secrets        *keyring.Ring         // binds forms and states to browsers
+	HMACKeys       func() []secret.Value // of codes and refresh tokens; the first makes new ones
 	Log            *zap.Logger
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ory/fosite/handler/pkce"
 	"github.com/ory/fosite/token/hmac"
 
+	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -27,7 +28,7 @@ type provider struct {
 // settings are fosite's with secrets that may change while it runs.
 type settings struct {
 	*fosite.Config
-	secrets func() []string
+	secrets func() []secret.Value
 }
 
 // GetGlobalSecret gives the key of new codes and refresh tokens. fosite uses 32 bytes of it, so all go into those.
@@ -48,7 +49,7 @@ func (s *settings) GetRotatedGlobalSecrets(context.Context) ([][]byte, error) {
 	return older, nil
 }
 
-func digest(key string) []byte {
+func digest(key secret.Value) []byte {
 	sum := sha256.Sum256([]byte(key))
 	return sum[:]
 }

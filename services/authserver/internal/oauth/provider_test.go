@@ -11,6 +11,7 @@ import (
 
 	"github.com/ory/fosite"
 
+	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -95,15 +96,16 @@ func TestFences(t *testing.T) {
 
 // All bytes of a configured key count, although fosite uses 32; older keys verify.
 func TestHMACKeys(t *testing.T) {
-	keys := []string{strings.Repeat("x", 32) + "one"}
-	w := newWorld(t, options{config: func(c *Config) { c.HMACKeys = func() []string { return keys } }})
+	one := secret.Value(strings.Repeat("x", 32) + "one")
+	keys := []secret.Value{one}
+	w := newWorld(t, options{config: func(c *Config) { c.HMACKeys = func() []secret.Value { return keys } }})
 	a := w.app()
 	first := a.login(dev)
-	keys = []string{strings.Repeat("x", 32) + "two"}
+	keys = []secret.Value{secret.Value(strings.Repeat("x", 32) + "two")}
 	if got := a.refresh(first.RefreshToken); got.Error != codeInvalidGrant {
 		t.Errorf("a key that differs after 32 bytes: %+v", got)
 	}
-	keys = append(keys, strings.Repeat("x", 32)+"one")
+	keys = append(keys, one)
 	second := a.refresh(first.RefreshToken)
 	if second.status != http.StatusOK {
 		t.Fatalf("an older key: %+v", second)

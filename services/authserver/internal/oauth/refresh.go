@@ -18,8 +18,8 @@ import (
 	"github.com/ory/fosite"
 	"go.uber.org/zap"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/entra"
+	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -168,7 +168,7 @@ func (s *Server) askRoles(ctx context.Context, sub string) (*store.Grant, error)
 	if g.RefreshToken == "" {
 		return nil, &entra.Error{Kind: entra.Revoked, Hint: "Entra gave no refresh token: is offline_access among the scopes?"}
 	}
-	who, err := s.cfg.Upstream.Refresh(ctx, daemon.Secret(g.RefreshToken), entra.Person{TID: g.TID, OID: g.OID})
+	who, err := s.cfg.Upstream.Refresh(ctx, secret.Value(g.RefreshToken), entra.Person{TID: g.TID, OID: g.OID})
 	if err != nil {
 		return nil, err
 	}

@@ -24,11 +24,11 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"vmcp/internal/daemon"
 	"vmcp/internal/entra"
 	"vmcp/internal/entrasim"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
@@ -83,7 +83,7 @@ func newWorld(t testing.TB, o options) *world {
 	}
 	t.Cleanup(w.sim.Close)
 	upstream, err := entra.New(entra.Config{
-		IssuerURL: w.sim.Issuer(), ClientID: appID, Secret: func() daemon.Secret { return clientSecret }, RedirectURI: w.url + pathCallback,
+		IssuerURL: w.sim.Issuer(), ClientID: appID, Secret: func() secret.Value { return clientSecret }, RedirectURI: w.url + pathCallback,
 		Scopes:  []string{"api://" + appID + "/mcp.access", "openid", "profile", "email", "offline_access"},
 		Address: w.sim.URL, Log: log, Timeout: 5 * time.Second,
 	})
@@ -121,8 +121,8 @@ func newWorld(t testing.TB, o options) *world {
 		Name:     "engineering-tools",
 		Endpoint: gatewayconfig.Endpoint{URL: endpointURL, Path: "/mcp", ResourceURL: audience, Audience: audience, Scopes: []string{"openid"}},
 		Upstream: upstream, UpstreamOrigin: w.sim.URL, Store: w.db, Keys: w.keys, Secrets: w.ring, Log: log,
-		HMACKeys: func() []string {
-			return []string{"test key of more than 32 bytes, the newest", "an older one of more than 32 bytes"}
+		HMACKeys: func() []secret.Value {
+			return []secret.Value{"test key of more than 32 bytes, the newest", "an older one of more than 32 bytes"}
 		},
 	}
 	if o.config != nil {

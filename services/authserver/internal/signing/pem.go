@@ -14,11 +14,13 @@ import (
 	"slices"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"vmcp/internal/secret"
 )
 
 // Configure puts keys in PEM form in force, the first of which signs. None: keys of our own. The keys configured before
 // stay published until the process ends, so what they signed is good until it expires.
-func (ks *Keys) Configure(pems []string) error {
+func (ks *Keys) Configure(pems []secret.Value) error {
 	for i, text := range pems {
 		if err := CheckPEM(text); err != nil {
 			return fmt.Errorf("signing key %d: %w", i+1, err)
@@ -26,7 +28,7 @@ func (ks *Keys) Configure(pems []string) error {
 	}
 	ks.mu.Lock()
 	if len(pems) > 0 && (len(ks.pems) == 0 || !slices.Equal(ks.pems[0], pems)) {
-		ks.pems = append([][]string{slices.Clone(pems)}, ks.pems...)
+		ks.pems = append([][]secret.Value{slices.Clone(pems)}, ks.pems...)
 		if len(ks.pems) > 5 {
 			ks.pems = ks.pems[:5]
 		}
@@ -55,7 +57,7 @@ func (ks *Keys) Configure(pems []string) error {
 }
 
 // CheckPEM says what is wrong with a key in PEM form. The error holds nothing of it.
-func CheckPEM(text string) error {
+func CheckPEM(text secret.Value) error {
 	private, err := parsePEM(text)
 	if err == nil {
 		_, err = newKey(private)
@@ -63,7 +65,7 @@ func CheckPEM(text string) error {
 	return err
 }
 
-func parsePEM(text string) (crypto.Signer, error) {
+func parsePEM(text secret.Value) (crypto.Signer, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		return nil, errors.New("not PEM: want a private key as PKCS #1, SEC 1 or PKCS #8")

@@ -25,6 +25,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/zap"
 
+	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -36,8 +37,8 @@ const (
 // Config says where keys come from.
 type Config struct {
 	Store   *store.DB
-	PEM     []string      // signingKeySecretRefs: the first signs, all are published; empty: keys of our own
-	Overlap time.Duration // how long the last token of a replaced key is good
+	PEM     []secret.Value // signingKeySecretRefs: the first signs, all are published; empty: keys of our own
+	Overlap time.Duration  // how long the last token of a replaced key is good
 	Log     *zap.Logger
 }
 
@@ -45,7 +46,7 @@ type Config struct {
 type Keys struct {
 	cfg  Config
 	set  atomic.Pointer[set]
-	pems [][]string // what was configured, the newest first; guarded by mu
+	pems [][]secret.Value // what was configured, the newest first; guarded by mu
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when JWKS changes

@@ -19,6 +19,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/secret"
 	"vmcp/internal/token"
 	"vmcp/services/authserver/internal/store"
 )
@@ -41,7 +42,7 @@ func openStore(t *testing.T) *store.DB {
 	return d
 }
 
-func open(t *testing.T, d *store.DB, pems ...string) *Keys {
+func open(t *testing.T, d *store.DB, pems ...secret.Value) *Keys {
 	t.Helper()
 	r, err := Open(t.Context(), Config{Store: d, PEM: pems, Overlap: time.Hour, Log: zap.NewNop()})
 	if err != nil {
@@ -184,12 +185,12 @@ func TestSharedStore(t *testing.T) {
 	}
 }
 
-func pemOf(t *testing.T, kind string, der []byte, err error) string {
+func pemOf(t *testing.T, kind string, der []byte, err error) secret.Value {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	return secret.Value(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
 func TestConfigured(t *testing.T) {
@@ -212,7 +213,7 @@ func TestConfigured(t *testing.T) {
 	rsaPEM := pemOf(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey), nil)
 	weakPEM := pemOf(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(weak), nil)
 
-	for alg, text := range map[string]string{"ES256": ecPEM, "ES384": p384PEM, "RS256": rsaPEM, "EdDSA": edPEM} {
+	for alg, text := range map[string]secret.Value{"ES256": ecPEM, "ES384": p384PEM, "RS256": rsaPEM, "EdDSA": edPEM} {
 		r := open(t, openStore(t), text)
 		signed := sign(t, r)
 		if !strings.Contains(header(t, signed), `"alg":"`+alg+`"`) {
@@ -225,11 +226,11 @@ func TestConfigured(t *testing.T) {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
-	for name, text := range map[string]string{"weak": weakPEM, "P-521": p521PEM, "public": publicPEM, "text": "canary", "cut": ecPEM[:60] + "\n-----END EC PRIVATE KEY-----\n"} {
+	for name, text := range map[string]secret.Value{"weak": weakPEM, "P-521": p521PEM, "public": publicPEM, "text": "canary", "cut": ecPEM[:60] + "\n-----END EC PRIVATE KEY-----\n"} {
 		err := CheckPEM(text)
 		if err == nil {
 			t.Errorf("%s: accepted", name)
-		} else if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), ecPEM[30:60]) {
+		} else if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), string(ecPEM[30:60])) {
 			t.Errorf("%s: the error holds the key: %v", name, err)
 		}
 	}
@@ -237,13 +238,13 @@ func TestConfigured(t *testing.T) {
 	// The first signs; a new first one signs at once, and what the old one signed stays good. A bad one changes nothing.
 	r := open(t, openStore(t), rsaPEM, ecPEM)
 	old := sign(t, r)
-	if err := r.Configure([]string{edPEM}); err != nil {
+	if err := r.Configure([]secret.Value{edPEM}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(header(t, sign(t, r)), "EdDSA") || verify(t, r, old) != nil || len(kids(t, r)) != 3 {
 		t.Errorf("after a change: %s, %v, %v", header(t, sign(t, r)), verify(t, r, old), kids(t, r))
 	}
-	if err := r.Configure([]string{weakPEM}); err == nil {
+	if err := r.Configure([]secret.Value{weakPEM}); err == nil {
 		t.Error("a weak key was put in force")
 	}
 	if !strings.Contains(header(t, sign(t, r)), "EdDSA") {
