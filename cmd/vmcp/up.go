@@ -52,11 +52,18 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if cfg.Tools == "" {
 		cfg.Tools = filepath.Join(filepath.Dir(cfg.Bin), ".tools")
 	}
+	cfg.Source.Loopback = true
+	gw, err := check(cfg.Source, stderr, stderr)
+	if err != nil {
+		return err
+	}
 	s, err := stack.Start(ctx, cfg)
 	if err == nil {
-		fmt.Fprintln(stderr, "logs, audit trail and keys are in", s.State)
+		sayNext(stderr, gw, s)
 		fmt.Fprintln(stdout, "ready", s.URL)
+		stopping := context.AfterFunc(ctx, func() { fmt.Fprintln(stderr, "stopping") })
 		err = s.Wait()
+		stopping()
 	}
 	if ctx.Err() != nil { // stopped as asked
 		return nil

@@ -46,35 +46,35 @@ func validate(_ context.Context, args []string, stdout, stderr io.Writer) error 
 		return errUsage
 	}
 
-	gateway, err := gatewayconfig.Load(src)
-	if err == nil {
-		err = checkPolicies(gateway, stdout)
-	}
+	gateway, err := check(src, stdout, stderr)
 	if err != nil {
-		problems, ok := errors.AsType[gatewayconfig.Problems](err)
-		if !ok {
-			return err
-		}
-		for _, p := range problems {
-			fmt.Fprintln(stderr, "error:", p)
-		}
-		fmt.Fprintln(stderr, count(len(problems), "problem"))
-		return errSilent
+		return err
 	}
 	describe(stdout, gateway)
 	return nil
 }
 
-// checkPolicies compiles the policies as authz does and prints what in them cannot do what it seems to say.
-func checkPolicies(g *gatewayconfig.Gateway, stdout io.Writer) error {
-	set, err := policy.Load(g.Name, g.Authz.Backends, g.Authz.Policies)
-	if err != nil {
-		return err
+// check loads the documents and compiles the policies as the services would. It prints the problems, and to warnings
+// what in the policies cannot do what it seems to say.
+func check(src gatewayconfig.Source, warnings, stderr io.Writer) (*gatewayconfig.Gateway, error) {
+	gateway, err := gatewayconfig.Load(src)
+	var set *policy.Set
+	if err == nil {
+		set, err = policy.Load(gateway.Name, gateway.Authz.Backends, gateway.Authz.Policies)
+	}
+	if problems, ok := errors.AsType[gatewayconfig.Problems](err); ok {
+		for _, p := range problems {
+			fmt.Fprintln(stderr, "error:", p)
+		}
+		fmt.Fprintln(stderr, count(len(problems), "problem"))
+		return nil, errSilent
+	} else if err != nil {
+		return nil, err
 	}
 	for _, w := range set.Warnings() {
-		fmt.Fprintln(stdout, "warning:", w)
+		fmt.Fprintln(warnings, "warning:", w)
 	}
-	return nil
+	return gateway, nil
 }
 
 // describe prints a gateway for people. No secret is in it, as none was asked for.

@@ -4,7 +4,6 @@
 package child
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -30,7 +30,7 @@ type Config struct {
 }
 
 // Run runs the child until ctx ends, then stops it and returns nil. A child that ends by itself is an error that holds
-// its last log lines. On Linux the child also ends when this process dies, however it dies.
+// what its log says about it. On Linux the child also ends when this process dies, however it dies.
 func Run(ctx context.Context, cfg Config) error {
 	// The parent-death signal belongs to the thread that forks: keep it for as long as the child lives.
 	runtime.LockOSThread()
@@ -68,12 +68,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err == nil {
 		err = errors.New("exit status 0")
 	}
-	written, _ := io.ReadAll(io.NewSectionReader(log, start, 1<<20))
-	return fmt.Errorf("%s ended: %w (log %s)\n%s", cfg.Name, err, cfg.Log, LastLines(written))
-}
-
-// LastLines returns the last ten lines of a log.
-func LastLines(log []byte) string {
-	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-10):], []byte("\n")))
+	end, _ := log.Seek(0, io.SeekEnd)
+	written, _ := io.ReadAll(io.NewSectionReader(log, max(start, end-1<<20), 1<<20))
+	why := Telling(written)
+	if len(why) == 0 {
+		why = []string{"without a word"}
+	}
+	return fmt.Errorf("%s ended: %w: %s\n  log: %s", cfg.Name, err, strings.Join(why, "\n  "), cfg.Log)
 }

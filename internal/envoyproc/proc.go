@@ -31,13 +31,13 @@ const stopTime = 5 * time.Second
 func Validate(ctx context.Context, cfg Config) error {
 	out, err := exec.CommandContext(ctx, cfg.Path, "--mode", "validate", "--log-level", "error", "-c", cfg.File).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("envoy refuses %s: %w\n%s", cfg.File, err, child.LastLines(out))
+		return fmt.Errorf("envoy refuses %s: %w\n%s", cfg.File, err, strings.Join(child.Telling(out), "\n"))
 	}
 	return nil
 }
 
-// Run runs Envoy until ctx ends, then stops it and returns nil. Envoy ending by itself is an error that holds its
-// last log lines.
+// Run runs Envoy until ctx ends, then stops it and returns nil. Envoy ending by itself is an error that says what
+// its log says about it.
 func Run(ctx context.Context, cfg Config) error {
 	return child.Run(ctx, child.Config{
 		Name: "envoy", Path: cfg.Path, Log: cfg.Log, StopTime: stopTime, Started: cfg.Started,

@@ -9,78 +9,163 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
+	"vmcp/internal/child"
 	"vmcp/internal/envoyproc"
+	"vmcp/internal/progress"
 )
 
-// wait returns when every part says that it is ready.
-func (s *Stack) wait(ctx context.Context) error {
-	for _, name := range s.services {
-		if err := waitReady(ctx, s.sock(name+"-admin")); err != nil {
-			return fmt.Errorf("%s does not become ready: %w (log %s)", name, err, s.file(name+".log"))
-		}
+// wait returns when every part says that it is ready, and shows how they do until then. Its error has all that are not.
+func (s *Stack) wait(ctx context.Context, show *progress.Display) error {
+	errs := make([]error, len(s.services)+1)
+	var waiting sync.WaitGroup
+	for i, name := range s.services {
+		waiting.Go(func() { errs[i] = s.waitService(ctx, name, show) })
 	}
-	return envoyproc.Ready(ctx, s.sock("envoy-admin"))
+	if s.simulated != "" { // has no admin socket
+		waiting.Go(func() { waitOpen(ctx, s.simulated, show) })
+	}
+	waiting.Go(func() {
+		if err := envoyproc.Ready(ctx, s.sock("envoy-admin")); err != nil {
+			errs[len(s.services)] = fmt.Errorf("%w\n  log: %s", err, s.file("envoy.log"))
+			return
+		}
+		show.Set("envoy", progress.Ready, "")
+	})
+	waiting.Wait()
+	return errors.Join(errs...)
 }
 
-// report prints what each backend offers, or that it is away.
-func (s *Stack) report(ctx context.Context, w io.Writer) {
-	client := Client(s.sock("aggregator-admin"))
-	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://admin/status", nil)
-	if err != nil {
-		return
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return // the gateway is ready all the same
-	}
-	defer resp.Body.Close()
-	var status struct {
-		Backends []struct {
-			Backend, State            string
-			Tools, Prompts, Resources int
+// waitOpen waits until the simulated tenant listens. authserver says so where it never does.
+func waitOpen(ctx context.Context, address string, show *progress.Display) {
+	for ctx.Err() == nil {
+		if c, err := net.Dial("tcp", address); err == nil {
+			c.Close()
+			show.Set("entrasim", progress.Ready, "")
+			return
 		}
-	}
-	if json.NewDecoder(resp.Body).Decode(&status) != nil {
-		return
-	}
-	for _, b := range status.Backends {
-		if b.State == "listed" {
-			fmt.Fprintf(w, "%s: %d tools, %d prompts, %d resources\n", b.Backend, b.Tools, b.Prompts, b.Resources)
-		} else {
-			fmt.Fprintf(w, "%s: not available yet, see %s\n", b.Backend, s.file("aggregator.log"))
-		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// waitReady asks a service's admin socket until it is ready; the error holds its last reasons.
-func waitReady(ctx context.Context, sock string) error {
-	client := Client(sock)
+func (s *Stack) waitService(ctx context.Context, name string, show *progress.Display) error {
+	client := Client(s.sock(name + "-admin"))
 	defer client.CloseIdleConnections()
-	last := errors.New("no answer")
+	last := "no answer"
 	for {
-		req, err := http.NewRequestWithContext(ctx, "GET", "http://admin/readyz", nil)
-		if err != nil {
-			return err
+		if name == "aggregator" {
+			showBackends(ctx, client, show)
 		}
-		if resp, err := client.Do(req); err == nil {
-			text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			last = errors.New(strings.TrimSpace(string(text)))
-		} else if ctx.Err() == nil {
-			last = err
+		reasons, err := notReady(ctx, client)
+		switch {
+		case err == nil && reasons == "":
+			show.Set(name, progress.Ready, "")
+			return nil
+		case err == nil:
+			last = reasons
+			show.Set(name, progress.Waiting, reasons)
 		}
 		select {
 		case <-ctx.Done():
-			return last
+			return fmt.Errorf("%s does not become ready: %s\n  log: %s", name, last, s.file(name+".log"))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// notReady asks a service's admin socket what it waits for; empty: it is ready.
+func notReady(ctx context.Context, client *http.Client) (reasons string, err error) {
+	status, text, err := get(ctx, client, "/readyz")
+	if err != nil || status == http.StatusOK {
+		return "", err
+	}
+	return strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "; "), nil
+}
+
+// Backend is what the aggregator says of one MCP server.
+type Backend struct {
+	Backend     string `json:"backend"`
+	State       string `json:"state"` // listed, failing (the last good lists are in use), starting (never listed)
+	Tools       int    `json:"tools"`
+	Prompts     int    `json:"prompts"`
+	Resources   int    `json:"resources"`
+	LastFailure string `json:"last_failure,omitempty"`
+}
+
+func backends(ctx context.Context, client *http.Client) ([]Backend, error) {
+	_, text, err := get(ctx, client, "/status")
+	if err != nil {
+		return nil, err
+	}
+	var status struct{ Backends []Backend }
+	err = json.Unmarshal(text, &status)
+	return status.Backends, err
+}
+
+func showBackends(ctx context.Context, client *http.Client, show *progress.Display) {
+	list, err := backends(ctx, client)
+	if err != nil {
+		return // it does not listen yet
+	}
+	for _, b := range list {
+		state := progress.Waiting
+		switch {
+		case b.State == "listed":
+			state = progress.Ready
+		case b.LastFailure != "":
+			state = progress.Away
+		}
+		show.Set("server "+b.Backend, state, b.Summary())
+	}
+}
+
+// Summary says in a line what a server offers, or why it does not.
+func (b *Backend) Summary() string {
+	offers := fmt.Sprintf("%s, %s, %s", count(b.Tools, "tool"), count(b.Prompts, "prompt"), count(b.Resources, "resource"))
+	switch {
+	case b.State == "listed":
+		return offers
+	case b.State == "failing" && b.LastFailure != "":
+		return b.Reason() + " (in use are its last lists: " + offers + ")"
+	case b.LastFailure != "":
+		return b.Reason()
+	}
+	return "not listed yet"
+}
+
+// Reason is the last failure in few words: of what a program wrote before its end, what says why.
+func (b *Backend) Reason() string {
+	what := strings.TrimPrefix(b.LastFailure, "backend "+b.Backend+": ")
+	what = strings.TrimPrefix(what, "backend unavailable: ")
+	what, wrote, ok := strings.Cut(what, "; it last wrote: ")
+	if !ok {
+		return what
+	}
+	lines := child.Telling([]byte(strings.ReplaceAll(wrote, " | ", "\n")))
+	return what + ": " + strings.Join(lines, " | ")
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
+}
+
+func get(ctx context.Context, client *http.Client, path string) (status int, text []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://admin"+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	text, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, text, err
 }
 
 // Client is an HTTP client whose every request goes to one Unix socket.

@@ -89,7 +89,7 @@ func (s *Stack) entrasim(cfg *Config, as *gatewayconfig.AuthServer) (child.Confi
 	if err != nil {
 		return child.Config{}, fmt.Errorf("--entra-sim: %w", err)
 	}
-	cfg.EntraAddress = "http://" + address
+	s.simulated, cfg.EntraAddress = address, "http://"+address
 	secret := s.file("entrasim.secret")
 	if err := os.WriteFile(secret, []byte(up.ClientSecret), 0o600); err != nil {
 		return child.Config{}, fmt.Errorf("--entra-sim: %w", err)

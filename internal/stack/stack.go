@@ -5,7 +5,6 @@ package stack
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"vmcp/internal/envoyproc"
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/progress"
 )
 
 // Config says what is run and where.
@@ -37,7 +37,7 @@ type Config struct {
 	EntraAddress string
 	// StartTimeout bounds the time until calls succeed; 0: 60 s.
 	StartTimeout time.Duration
-	Progress     io.Writer
+	Progress     io.Writer // shows people how it starts; nil: nobody
 }
 
 // Stack is a running gateway.
@@ -46,11 +46,12 @@ type Stack struct {
 	State  string // directory: logs, audit.jsonl, access.jsonl, keys, lists
 	Listen string // host:port
 
-	run      string   // sockets
-	lock     *os.File // on State
-	services []string // that say when they are ready, in the order of asking
-	endpoint string
-	parts    *errgroup.Group
+	run       string   // sockets
+	lock      *os.File // on State
+	services  []string // that say when they are ready
+	endpoint  string
+	simulated string // address of the simulated tenant, if there is one
+	parts     *errgroup.Group
 
 	mu      sync.Mutex
 	pids    map[string]int
@@ -62,15 +63,17 @@ type Stack struct {
 // must be called. After an error nothing runs.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	cfg.Source.Loopback, cfg.Source.Parts = true, gatewayconfig.PartAll
-	if cfg.Progress == nil {
-		cfg.Progress = io.Discard
-	}
 	gw, err := gatewayconfig.Load(cfg.Source)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Progress == nil {
+		cfg.Progress = io.Discard
+	}
+	show := progress.New(cfg.Progress)
+	defer show.Close()
 	for _, n := range gw.Notes {
-		fmt.Fprintln(cfg.Progress, n)
+		show.Note("note: " + n.String())
 	}
 	if err := check(&cfg, gw); err != nil {
 		return nil, err
@@ -80,7 +83,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		return nil, err
 	}
 	if err = CheckFree(cfg.Listen); err == nil {
-		err = s.start(ctx, &cfg, gw)
+		err = s.start(ctx, &cfg, gw, show)
 	}
 	if err != nil {
 		s.release()
@@ -90,8 +93,8 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 }
 
 // start starts the processes and waits until all are ready. When it fails, none is left.
-func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gateway) error {
-	fmt.Fprintln(cfg.Progress, "looking for Envoy", envoyproc.Version, "(installed by pip where there is none, 37 MB)")
+func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gateway, show *progress.Display) error {
+	show.Set("envoy", progress.Starting, "looking for "+envoyproc.Version+", installed by pip where there is none (37 MB)")
 	envoy, err := envoyproc.Find(ctx, cfg.Tools)
 	if err != nil {
 		return err
@@ -109,10 +112,10 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 	var alive context.Context // ends with the first part that fails
 	s.parts, alive = errgroup.WithContext(run)
 	for _, c := range services {
-		fmt.Fprintln(cfg.Progress, "starting", c.Name)
+		show.Set(c.Name, progress.Starting, "")
 		s.parts.Go(func() error { return s.supervise(alive, c) })
 	}
-	fmt.Fprintln(cfg.Progress, "starting envoy")
+	show.Set("envoy", progress.Starting, "")
 	s.parts.Go(func() error {
 		return envoyproc.Run(alive, envoyproc.Config{Path: envoy, File: envoyFile, Log: s.file("envoy.log"),
 			Admin: s.sock("envoy-admin"), Concurrency: cfg.Workers, Started: func(pid int) { s.started("envoy", pid) }})
@@ -124,7 +127,7 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 	}
 	wait, cancel := context.WithTimeout(alive, limit)
 	defer cancel()
-	if err := s.wait(wait); err != nil {
+	if err := s.wait(wait, show); err != nil {
 		stop()
 		if failed := s.parts.Wait(); failed != nil { // a part that ended says more
 			return failed
@@ -132,7 +135,6 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 		return err
 	}
 	context.AfterFunc(alive, stop)
-	s.report(wait, cfg.Progress)
 	return nil
 }
 
