@@ -29,6 +29,8 @@ type Caller struct {
 	context  types.Record // what of context the token fixes
 	verdicts []verdict    // per policy: principal scope, and condition where it depends on the caller alone
 	generic  [numKinds][]int32
+	unread   map[string]error  // attributes by claims that Cedar cannot hold, with the reason
+	broken   map[*policy]error // policies that read one of them: they fail
 	view     [sha256.Size]byte
 }
 
@@ -38,7 +40,8 @@ func (c *Caller) Groups() []string { return c.groups }
 // NewCaller prepares the principal Client::"<sub>" from the verified claims of its token, a JSON object. Groups come
 // from groupClaimName (exact name, else a dotted path) or the first present of groups, roles, cognito:groups, and from
 // roleClaimName; one that is neither a string nor an array of strings is an error, since dropping it would drop forbids.
-// Claims that Cedar cannot hold exactly (null, 1.23456, too deep) are no attributes.
+// A claim that is null is none, and nor is a null within one. A claim that Cedar cannot hold exactly (1.23456, too deep)
+// makes the policies fail that apply to the caller and read it.
 func (s *Set) NewCaller(claims []byte) (*Caller, error) {
 	var raw map[string]jsontext.Value
 	if err := json.Unmarshal(claims, &raw); err != nil {
@@ -54,17 +57,24 @@ func (s *Set) NewCaller(claims []byte) (*Caller, error) {
 	}
 
 	attrs, context := types.RecordMap{}, types.RecordMap{}
-	conv := &converter{}
+	unread := map[string]error{}
 	for name, v := range raw {
+		if v.Kind() == 'n' {
+			continue
+		}
 		attr := "claim_" + name
-		typed := slices.Contains(typedClaims, name) && v.Kind() == '"' && s.reads.principalAttrs.has(name)
+		typed := slices.Contains(typedClaims, name) && s.reads.principalAttrs.has(name)
 		asAttr := s.reads.principalAttrs.has(attr)
 		inContext := s.reads.context || s.reads.contextAttrs.has(attr)
 		if !typed && !asAttr && !inContext { // nothing can see it
 			continue
 		}
-		value, err := conv.value(v, byValue)
+		if typed && v.Kind() != '"' {
+			unread[name], typed = fmt.Errorf("claim %s: not a string", name), false
+		}
+		value, err := (&converter{skipNulls: true}).value(v, byValue)
 		if err != nil {
+			unread[attr] = fmt.Errorf("claim %s: %w", name, err)
 			continue
 		}
 		if typed {
@@ -77,20 +87,20 @@ func (s *Set) NewCaller(claims []byte) (*Caller, error) {
 			context[types.String(attr)] = value
 		}
 	}
-	return s.caller(sub, groups, attrs, context), nil
+	return s.caller(sub, groups, attrs, context, unread), nil
 }
 
 // Anonymous is the caller where no token is asked for: Client::"anonymous" without groups and claims.
-func (s *Set) Anonymous() *Caller { return s.caller("anonymous", nil, nil, nil) }
+func (s *Set) Anonymous() *Caller { return s.caller("anonymous", nil, nil, nil, nil) }
 
-func (s *Set) caller(sub string, groups []string, attrs, context types.RecordMap) *Caller {
+func (s *Set) caller(sub string, groups []string, attrs, context types.RecordMap, unread map[string]error) *Caller {
 	uid := types.NewEntityUID(typeClient, types.String(sub))
 	parents := make([]types.EntityUID, len(groups))
 	for i, g := range groups {
 		parents[i] = types.NewEntityUID(types.EntityType(s.config.GroupEntityType), types.String(g))
 	}
 	c := &Caller{
-		set: s, groups: groups, context: types.NewRecord(context),
+		set: s, groups: groups, context: types.NewRecord(context), unread: unread,
 		verdicts: make([]verdict, len(s.policies)),
 		entity: s.merge(types.Entity{
 			UID: uid, Parents: types.NewEntityUIDSet(parents...), Attributes: types.NewRecord(attrs),
@@ -102,6 +112,11 @@ func (s *Set) caller(sub string, groups []string, attrs, context types.RecordMap
 	for i, p := range s.policies {
 		switch {
 		case !matches(p.ast.Principal, uid, up): // no
+		case p.reads.anyOf(unread) != nil:
+			if c.broken == nil {
+				c.broken = map[*policy]error{}
+			}
+			c.verdicts[i], c.broken[p] = failed, p.reads.anyOf(unread)
 		case p.cond.policy == nil || p.lead.by == byItem:
 			c.verdicts[i] = yes
 		case p.lead.by == byCaller:
@@ -193,6 +208,7 @@ func (s *Set) callerView(c *Caller) [sha256.Size]byte {
 	}
 	digestStrings(h, s.revision, id)
 	digestStrings(h, c.groups...)
+	digestStrings(h, slices.Sorted(maps.Keys(c.unread))...)
 	for _, r := range []types.Record{c.entity.Attributes, c.context} {
 		var parts []string
 		for _, k := range slices.Sorted(r.Keys()) {

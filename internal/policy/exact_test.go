@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -40,6 +43,62 @@ func TestUnreadableArgumentsDecideNothing(t *testing.T) {
 		}
 	})
 	if allowed < 200 || denied < 200 {
+		t.Errorf("%d allowed and %d denied: the test says little", allowed, denied)
+	}
+}
+
+// TestUnreadableClaimsDecideNothing: what is allowed, or listed, with a claim that Cedar cannot hold is so with any other
+// value of it too, and without it. A claim that no policy reads changes nothing.
+func TestUnreadableClaimsDecideNothing(t *testing.T) {
+	allowed, denied := 0, 0
+	forWorlds(t, 400, func(t *testing.T, w world) {
+		text := w.policies(allAtoms)
+		s := w.load(t, text)
+		items, ctx, args := prepare(s, worldItems), w.context(), []byte(w.pick(worldArgs))
+		name := w.pick([]string{"a", "b", "n", "email"})
+		may := func(claims map[string]any, value any) ([]bool, [32]byte) {
+			all := maps.Clone(claims)
+			if all[name] = value; value == nil {
+				delete(all, name)
+			}
+			raw, _ := json.Marshal(all)
+			c, err := s.NewCaller(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var can []bool
+			listed := s.Permitted(c, items, ctx)
+			for i, item := range items {
+				can = append(can, s.Decide(c, item, args, ctx).Allow, slices.Contains(listed, uint32(i)))
+			}
+			for _, a := range Families {
+				can = append(can, s.Family(c, a, ctx).Allow)
+			}
+			return can, s.ViewKey(c, ctx)
+		}
+		read := s.reads.anyOf(map[string]error{name: errNotExact, "claim_" + name: errNotExact}) != nil
+		for _, claims := range worldClaims {
+			with, key := may(claims, map[string]any{"x": 1e-9})
+			for _, other := range []any{nil, "x", "b1", 4, true, []int{1}} {
+				without, otherKey := may(claims, other)
+				if key == otherKey && !slices.Equal(with, without) {
+					t.Errorf("one view key, but %v and %v\n%s%v", with, without, text, claims)
+				}
+				for i, can := range without {
+					switch {
+					case with[i]:
+						allowed++
+					case can:
+						denied++
+					}
+					if with[i] && !can || !read && with[i] != can {
+						t.Errorf("%s that Cedar cannot hold: %v, with %v: %v\n%s%v", name, with[i], other, can, text, claims)
+					}
+				}
+			}
+		}
+	})
+	if allowed < 1000 || denied < 1000 {
 		t.Errorf("%d allowed and %d denied: the test says little", allowed, denied)
 	}
 }

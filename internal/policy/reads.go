@@ -46,6 +46,17 @@ func (r *reads) readsArgs() bool {
 
 func (r *reads) request() bool { return r.ip || r.era || r.context || r.readsArgs() }
 
+// anyOf gives the reason of the first of these attributes that is read as the caller's.
+func (r *reads) anyOf(unread map[string]error) error {
+	for _, attr := range slices.Sorted(maps.Keys(unread)) {
+		claim := strings.HasPrefix(attr, "claim_") // typed ones are of the principal only
+		if r.principalAttrs.has(attr) || claim && (r.context || r.contextAttrs.has(attr)) {
+			return unread[attr]
+		}
+	}
+	return nil
+}
+
 func (r *reads) merge(o *reads) {
 	for _, b := range []struct{ to, from *bool }{
 		{&r.caller, &o.caller}, {&r.principalID, &o.principalID}, {&r.item, &o.item}, {&r.ip, &o.ip}, {&r.era, &o.era},

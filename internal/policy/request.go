@@ -79,6 +79,10 @@ func (r *request) begin(pol *policy, e *types.Entity) verdict {
 
 // evaluate evaluates the conditions of a policy.
 func (r *request) evaluate(pol *policy, e *types.Entity) outcome {
+	if err := r.caller.broken[pol]; err != nil {
+		r.fail(pol, err)
+		return canFail
+	}
 	if r.listing && pol.clause != nil {
 		return r.conjunction(pol.clause, e)
 	}

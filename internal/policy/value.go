@@ -34,7 +34,10 @@ const (
 )
 
 // converter turns JSON into Cedar values, exactly or not at all.
-type converter struct{ values int }
+type converter struct {
+	values    int
+	skipNulls bool // within arrays and objects: the same as not there
+}
 
 // value converts one document. n holds for a number at its top.
 func (c *converter) value(raw []byte, n number) (types.Value, error) {
@@ -66,6 +69,9 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 			if len(elements) == maxElements {
 				return nil, fmt.Errorf("%w: more than %d elements", errNotExact, maxElements)
 			}
+			if c.skip(dec) {
+				continue
+			}
 			v, err := c.next(dec, byValue, depth+1)
 			if err != nil {
 				return nil, err
@@ -85,6 +91,9 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 				return nil, err
 			}
 			key := types.String(name.String())
+			if c.skip(dec) {
+				continue
+			}
 			v, err := c.next(dec, byValue, depth+1)
 			if err != nil {
 				return nil, err
@@ -95,6 +104,11 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 		return types.NewRecord(members), err
 	}
 	return nil, fmt.Errorf("%w: null", errNotExact)
+}
+
+// skip passes over a null that counts as not there.
+func (c *converter) skip(dec *jsontext.Decoder) bool {
+	return c.skipNulls && dec.PeekKind() == 'n' && dec.SkipValue() == nil
 }
 
 // declared refuses a value that is none of the JSON Schema types of its argument: a server that is lax about types, and
