@@ -23,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"vmcp/internal/durable"
 )
 
 // Ring holds the keys of a directory. A key file is one line of base64 with at least 32 bytes.
@@ -154,7 +156,7 @@ func (r *Ring) reload() error {
 	next := &keys{byID: map[string]*Key{}}
 	times := map[*Key]time.Time{}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || e.IsDir() { // Kubernetes keeps ..data beside the keys
+		if hidden(e) || e.IsDir() {
 			continue
 		}
 		path := filepath.Join(r.dir, e.Name())
@@ -219,12 +221,15 @@ func Ensure(dir string) error {
 	if err != nil {
 		return fmt.Errorf("making keys: %w", err)
 	}
-	if len(entries) > 0 {
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !hidden(e) }) {
 		return nil
 	}
 	name := filepath.Join(dir, time.Now().UTC().Format("20060102t150405"))
-	if err := os.WriteFile(name, []byte(New()), 0o600); err != nil {
+	if err := durable.Write(name, []byte(New())); err != nil {
 		return fmt.Errorf("making keys: %w", err)
 	}
 	return nil
 }
+
+// hidden files are no keys: Kubernetes keeps ..data beside them, and durable a text that is not whole yet.
+func hidden(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") }

@@ -1,7 +1,7 @@
 // Package pki is a certificate authority that lives as long as one program run: it signs a certificate for each role of
 // a gateway and is forgotten. `vmcp keys new tls` and tests use it; a cluster with cert-manager does not need it.
 //
-// It owns the shape of the certificates. Who accepts which role is internal/daemon's and Envoy's.
+// It owns the shape of the certificates. Who accepts which role is internal/mtls's and Envoy's.
 package pki
 
 import (
@@ -14,9 +14,10 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
+
+	"vmcp/internal/durable"
 )
 
 // Authority signs. Its key is in memory only.
@@ -104,11 +105,7 @@ func (c *Certificate) Write(dir string) error {
 		name string
 		text []byte
 	}{{"ca.crt", c.CA}, {"tls.key", c.Key}, {"tls.crt", c.Cert}} {
-		path := filepath.Join(dir, f.name)
-		if err := os.WriteFile(path+".new", f.text, 0o600); err != nil {
-			return fmt.Errorf("writing a certificate: %w", err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
+		if err := durable.Write(filepath.Join(dir, f.name), f.text); err != nil {
 			return fmt.Errorf("writing a certificate: %w", err)
 		}
 	}

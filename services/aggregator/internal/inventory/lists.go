@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"vmcp/internal/durable"
 	"vmcp/services/aggregator/internal/catalog"
 )
 
@@ -50,11 +51,7 @@ func (inv *Inventory) remember(l *catalog.Listing) error {
 	if err != nil {
 		return err
 	}
-	tmp := inv.path(l.Backend) + ".new"
-	if err := os.WriteFile(tmp, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, inv.path(l.Backend))
+	return durable.Write(inv.path(l.Backend), text)
 }
 
 func equal(a, b *catalog.Listing) bool {

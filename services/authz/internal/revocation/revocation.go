@@ -11,13 +11,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"vmcp/internal/durable"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
@@ -206,7 +206,18 @@ func add(to map[entry]times, list []*gatewayv1.Revocation) {
 func later(a, b times) times { return times{max(a.Revoked, b.Revoked), max(a.Forget, b.Forget)} }
 
 // merge adds news. What we have stays until its time, also if a restored authserver does not know it any more.
+// Only watchOnce calls it.
 func (l *List) merge(news map[entry]times) {
+	if !l.add(news) {
+		return
+	}
+	if err := l.save(); err != nil {
+		l.cfg.Log.Warn("keeping the revocations for a restart", zap.Error(err))
+	}
+}
+
+// add puts news in force and says whether anything changed.
+func (l *List) add(news map[entry]times) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -214,7 +225,6 @@ func (l *List) merge(news map[entry]times) {
 		l.cfg.Log.Info("authserver speaks about revocations again", zap.Duration("silence", now.Sub(l.heard)))
 	}
 	l.heard, l.quiet = now, false
-	changed := false
 	for e, at := range news {
 		if next := later(l.entries[e], at); next != l.entries[e] {
 			l.entries[e], changed = next, true
@@ -226,11 +236,7 @@ func (l *List) merge(news map[entry]times) {
 			changed = true
 		}
 	}
-	if changed {
-		if err := l.save(); err != nil {
-			l.cfg.Log.Warn("keeping the revocations for a restart", zap.Error(err))
-		}
-	}
+	return changed
 }
 
 // kept is one entry in the file.
@@ -262,27 +268,20 @@ func (l *List) load() error {
 	return nil
 }
 
-// save needs mu.
+// save writes the list. Decisions do not wait for the disk.
 func (l *List) save() error {
 	if l.cfg.File == "" {
 		return nil
 	}
+	l.mu.RLock()
 	list := make([]kept, 0, len(l.entries))
 	for e, at := range l.entries {
 		list = append(list, kept{e.Kind, e.Value, at.Revoked, at.Forget})
 	}
+	l.mu.RUnlock()
 	raw, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(l.cfg.File), ".revocations-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(raw)
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), l.cfg.File)
+	return durable.Write(l.cfg.File, raw)
 }
