@@ -126,9 +126,6 @@ func (s *Server) issueCode(ctx context.Context, w http.ResponseWriter, a *author
 	a.fosite.SetID(se.family.TSID)
 	var code string
 	err := s.cfg.Store.Tx(ctx, func(ctx context.Context) error {
-		if err := s.cfg.Store.SetGrant(ctx, grantOf(sub, who, now)); err != nil {
-			return err
-		}
 		if err := s.cfg.Store.SignIn(ctx, b.ID, sub, a.client.ID, a.consent); err != nil {
 			return err
 		}
@@ -137,6 +134,9 @@ func (s *Server) issueCode(ctx context.Context, w http.ResponseWriter, a *author
 			return err
 		}
 		code = resp.GetCode()
+		if err := s.cfg.Store.SetGrant(ctx, grantOf(se.family.TSID, who, now)); err != nil { // now the family is there
+			return err
+		}
 		return s.renew(ctx, w, b, browserTime)
 	})
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Server) issueCode(ctx context.Context, w http.ResponseWriter, a *author
 	return s.answer(a, url.Values{"code": {code}, "iss": {s.cfg.Issuer}}), nil
 }
 
-func grantOf(sub string, who *entra.Identity, now time.Time) *store.Grant {
-	return &store.Grant{Sub: sub, TID: who.TID, OID: who.OID, Name: who.Name, Email: who.Email, Roles: who.Roles,
+func grantOf(tsid string, who *entra.Identity, now time.Time) *store.Grant {
+	return &store.Grant{TSID: tsid, TID: who.TID, OID: who.OID, Name: who.Name, Email: who.Email, Roles: who.Roles,
 		RefreshToken: string(who.RefreshToken), Checked: now}
 }

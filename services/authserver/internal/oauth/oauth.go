@@ -76,7 +76,7 @@ type Server struct {
 
 	starting    *limiter // sign-ins
 	registering *limiter
-	roles       singleflight.Group // by person: one question to Entra at a time
+	roles       singleflight.Group // by family: one question to Entra at a time
 	refreshing  singleflight.Group // by refresh token
 }
 

@@ -130,10 +130,11 @@ func narrow(ar fosite.AccessRequester, scope string) error {
 	return nil
 }
 
-// currentRoles asks Entra for a person's roles. Who asks while somebody asks for the same person gets the same answer:
-// Entra stops clients that repeat themselves (AADSTS50196).
+// currentRoles asks Entra for a person's roles, by the family's own grant: what Entra says of one sign-in is not healed
+// by another (T33). Two refreshes of one family at a time share the answer: Entra stops clients that repeat themselves
+// (AADSTS50196).
 func (s *Server) currentRoles(ctx context.Context, f *store.Family) (*store.Grant, error) {
-	v, err, _ := s.roles.Do(f.Sub, func() (any, error) { return s.askRoles(ctx, f.Sub) })
+	v, err, _ := s.roles.Do(f.TSID, func() (any, error) { return s.askRoles(ctx, f.TSID) })
 	if err == nil {
 		return v.(*store.Grant), nil
 	}
@@ -160,9 +161,11 @@ func kindOf(err error) string {
 	return "unknown"
 }
 
-func (s *Server) askRoles(ctx context.Context, sub string) (*store.Grant, error) {
-	g, err := s.cfg.Store.Grant(ctx, sub)
-	if err != nil {
+func (s *Server) askRoles(ctx context.Context, tsid string) (*store.Grant, error) {
+	g, err := s.cfg.Store.Grant(ctx, tsid)
+	if errors.Is(err, store.ErrNotFound) { // of a version that kept one a person
+		return nil, &entra.Error{Kind: entra.Revoked, Hint: "nothing to ask Entra with is kept for this sign-in"}
+	} else if err != nil {
 		return nil, err
 	}
 	if g.RefreshToken == "" {
@@ -172,7 +175,7 @@ func (s *Server) askRoles(ctx context.Context, sub string) (*store.Grant, error)
 	if err != nil {
 		return nil, err
 	}
-	next := grantOf(sub, who, time.Now())
+	next := grantOf(tsid, who, time.Now())
 	if next.RefreshToken == "" {
 		next.RefreshToken = g.RefreshToken
 	}

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -117,7 +118,9 @@ func (s *Server) redeemCode(r *http.Request, form url.Values) (*tokenResponse, e
 	}
 	se := ar.GetSession().(*session)
 	recordOf(r).caller = se.family.Sub
-	if se.grant, err = s.cfg.Store.Grant(ctx, se.family.Sub); err != nil {
+	if se.grant, err = s.cfg.Store.Grant(ctx, se.family.TSID); errors.Is(err, store.ErrNotFound) {
+		return nil, fail(codeInvalidGrant, texts[codeInvalidGrant]).because(errors.New("the sign-in has ended"))
+	} else if err != nil {
 		return nil, internalError("finding the person", err)
 	}
 	var out *tokenResponse

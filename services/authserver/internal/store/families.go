@@ -138,8 +138,10 @@ func (d *DB) EndFamily(ctx context.Context, tsid, reason string, now, forget tim
 			return err
 		}
 		ended = true
-		if _, err := d.exec(ctx, "UPDATE refresh_tokens SET successor = NULL WHERE tsid = ?", tsid); err != nil {
-			return err
+		for _, q := range []string{"UPDATE refresh_tokens SET successor = NULL WHERE tsid = ?", "DELETE FROM grants WHERE tsid = ?"} {
+			if _, err := d.exec(ctx, q, tsid); err != nil {
+				return err
+			}
 		}
 		return d.Revoke(ctx, Revocation{Kind: RevokedSession, Value: tsid, Revoked: now, Forget: forget})
 	})

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Grant is what the identity provider said of a person, and gave us to ask again.
+// Grant is what the identity provider said of a person at one sign-in, and gave us to ask again. No other sign-in
+// changes it (T33): what the provider takes back stays taken back.
 type Grant struct {
-	Sub          string
+	TSID         string // of the family
 	TID, OID     string
 	Name, Email  string
 	Roles        []string
@@ -16,7 +17,7 @@ type Grant struct {
 	Checked      time.Time
 }
 
-// SetGrant replaces what is known of a person.
+// SetGrant replaces the grant of a family that has not ended, else ErrTaken.
 func (d *DB) SetGrant(ctx context.Context, g *Grant) error {
 	roles, err := json.Marshal(g.Roles)
 	if err != nil {
@@ -24,28 +25,25 @@ func (d *DB) SetGrant(ctx context.Context, g *Grant) error {
 	}
 	var token []byte
 	if g.RefreshToken != "" {
-		token = d.seal("grants", g.Sub, "refresh_token", []byte(g.RefreshToken))
+		token = d.seal("grants", g.TSID, "refresh_token", []byte(g.RefreshToken))
 	}
-	_, err = d.exec(ctx, `INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sub) DO UPDATE SET tid = excluded.tid,
-		oid = excluded.oid, name = excluded.name, email = excluded.email, roles = excluded.roles,
-		refresh_token = excluded.refresh_token, checked_at = excluded.checked_at`,
-		g.Sub, g.TID, g.OID, g.Name, g.Email, string(roles), token, micros(g.Checked))
-	return err
+	return d.change(ctx, ErrTaken, `INSERT OR REPLACE INTO grants SELECT tsid, ?, ?, ?, ?, ?, ?, ? FROM families WHERE tsid = ? AND ended_at IS NULL`,
+		g.TID, g.OID, g.Name, g.Email, string(roles), token, micros(g.Checked), g.TSID)
 }
 
-// Grant finds what is known of a person.
-func (d *DB) Grant(ctx context.Context, sub string) (*Grant, error) {
-	g := &Grant{Sub: sub}
+// Grant finds the grant of a family. One that has ended has none.
+func (d *DB) Grant(ctx context.Context, tsid string) (*Grant, error) {
+	g := &Grant{TSID: tsid}
 	var roles string
 	var token []byte
 	var checked int64
-	if err := d.row(ctx, "SELECT tid, oid, name, email, roles, refresh_token, checked_at FROM grants WHERE sub = ?", []any{sub},
+	if err := d.row(ctx, "SELECT tid, oid, name, email, roles, refresh_token, checked_at FROM grants WHERE tsid = ?", []any{tsid},
 		&g.TID, &g.OID, &g.Name, &g.Email, &roles, &token, &checked); err != nil {
 		return nil, err
 	}
 	g.Checked = at(checked)
 	if token != nil {
-		plain, err := d.open("grants", sub, "refresh_token", token)
+		plain, err := d.open("grants", tsid, "refresh_token", token)
 		if err != nil {
 			return nil, err
 		}

@@ -79,7 +79,7 @@ CREATE INDEX refresh_family ON refresh_tokens (tsid);
 CREATE INDEX refresh_successor ON refresh_tokens (rotated_at) WHERE successor IS NOT NULL;
 
 CREATE TABLE grants (
-	sub           TEXT PRIMARY KEY,
+	tsid          TEXT PRIMARY KEY REFERENCES families (tsid) ON DELETE CASCADE,
 	tid           TEXT NOT NULL,
 	oid           TEXT NOT NULL,
 	name          TEXT NOT NULL,

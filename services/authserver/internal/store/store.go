@@ -9,7 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"net/url"
@@ -38,11 +38,12 @@ type DB struct {
 	changed chan struct{} // closed at the next revocation
 }
 
-//go:embed schema.sql
-var schema string
+//go:embed *.sql
+var scripts embed.FS
 
-// schemaVersion is PRAGMA user_version. A change adds a step to migrate, forward only.
-const schemaVersion = 1
+// schemaVersion is PRAGMA user_version. A change is made in schema.sql, for new files, and in a step migrateN.sql that
+// brings files of version N-1 to the same; forward only.
+const schemaVersion = 2
 
 // Open opens the database file, and makes it where there is none. keys seal what must not lie in clear.
 func Open(file string, keys *keyring.Ring) (*DB, error) {
@@ -86,9 +87,22 @@ func (d *DB) migrate() error {
 	case version > schemaVersion:
 		return fmt.Errorf("it was written by a newer version of this program (schema %d, this one knows %d)", version, schemaVersion)
 	}
+	steps := []string{"schema.sql"}
+	if version > 0 {
+		steps = nil
+		for v := version + 1; v <= schemaVersion; v++ {
+			steps = append(steps, fmt.Sprintf("migrate%d.sql", v))
+		}
+	}
 	return d.Tx(context.Background(), func(ctx context.Context) error {
-		if _, err := d.exec(ctx, schema); err != nil {
-			return err
+		for _, name := range steps {
+			script, err := scripts.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if _, err := d.exec(ctx, string(script)); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 		}
 		_, err := d.exec(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
 		return err
@@ -116,7 +130,7 @@ func (d *DB) Clean(ctx context.Context, now time.Time) error {
 	for _, q := range []string{
 		"DELETE FROM pending WHERE expires_at <= ?",
 		"DELETE FROM browsers WHERE expires_at <= ?", // consents go with them
-		"DELETE FROM families WHERE expires_at <= ?", // codes and refresh tokens go with them
+		"DELETE FROM families WHERE expires_at <= ?", // codes, tokens and the grant go with them
 		"DELETE FROM clients WHERE expires_at <= ?",
 		"DELETE FROM revocations WHERE forget_at <= ?",
 		"UPDATE refresh_tokens SET successor = NULL WHERE successor IS NOT NULL AND rotated_at <= ? - 60000000",
@@ -125,9 +139,9 @@ func (d *DB) Clean(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	// A person without a session that could be refreshed is none of our business any more.
-	_, err := d.exec(ctx, `DELETE FROM grants WHERE NOT EXISTS
-		(SELECT 1 FROM families WHERE families.sub = grants.sub AND ended_at IS NULL) AND checked_at <= ?`, micros(now.Add(-time.Hour)))
+	// A sign-in that cannot be refreshed any more needs no token of the identity provider.
+	_, err := d.exec(ctx, `DELETE FROM grants WHERE NOT EXISTS (SELECT 1 FROM refresh_tokens t WHERE t.tsid = grants.tsid AND t.expires_at > ?1)
+		AND NOT EXISTS (SELECT 1 FROM codes c WHERE c.tsid = grants.tsid AND c.expires_at > ?1)`, micros(now))
 	return err
 }
 

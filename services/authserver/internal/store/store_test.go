@@ -299,37 +299,46 @@ func testEnd(t *testing.T, d *DB) {
 
 func testGrants(t *testing.T, d *DB) {
 	ctx := t.Context()
-	g := &Grant{Sub: "ann", TID: "t", OID: "o", Name: "Ann", Email: "ann@example.com", Roles: []string{"a", "b"}, RefreshToken: "canary-upstream", Checked: now}
+	must(t, d.AddCode(ctx, "code 1", now.Add(time.Minute), family("f1")))
+	must(t, d.AddCode(ctx, "code 2", now.Add(time.Minute), family("f2"))) // the same person
+	g := &Grant{TSID: "f1", TID: "t", OID: "o", Name: "Ann", Email: "ann@example.com", Roles: []string{"a", "b"}, RefreshToken: "canary-upstream", Checked: now}
 	must(t, d.SetGrant(ctx, g))
-	got, err := d.Grant(ctx, "ann")
+	got, err := d.Grant(ctx, "f1")
 	must(t, err)
 	if diff := cmp.Diff(got, g); diff != "" {
 		t.Error(diff)
 	}
 	g.Roles, g.RefreshToken = []string{}, ""
 	must(t, d.SetGrant(ctx, g))
-	got, err = d.Grant(ctx, "ann")
+	got, err = d.Grant(ctx, "f1")
 	must(t, err)
 	if diff := cmp.Diff(got, g); diff != "" {
 		t.Error(diff)
 	}
-	_, err = d.Grant(ctx, "bob")
+	_, err = d.Grant(ctx, "f2")
 	wantErr(t, err, ErrNotFound)
 
 	// A sealed value belongs to its row (T70).
 	g.RefreshToken = "canary-upstream"
 	must(t, d.SetGrant(ctx, g))
-	must(t, d.SetGrant(ctx, &Grant{Sub: "bob", RefreshToken: "other", Checked: now}))
-	_, err = d.exec(ctx, "UPDATE grants SET refresh_token = (SELECT refresh_token FROM grants WHERE sub = 'ann') WHERE sub = 'bob'")
+	must(t, d.SetGrant(ctx, &Grant{TSID: "f2", RefreshToken: "other", Checked: now}))
+	_, err = d.exec(ctx, "UPDATE grants SET refresh_token = (SELECT refresh_token FROM grants WHERE tsid = 'f1') WHERE tsid = 'f2'")
 	must(t, err)
-	if got, err := d.Grant(ctx, "bob"); err == nil {
+	if got, err := d.Grant(ctx, "f2"); err == nil {
 		t.Errorf("a value of another row opens: %q", got.RefreshToken)
 	}
 	_, err = d.exec(ctx, "UPDATE grants SET refresh_token = substr(refresh_token, 1, 5)")
 	must(t, err)
-	if _, err := d.Grant(ctx, "ann"); err == nil {
+	if _, err := d.Grant(ctx, "f1"); err == nil {
 		t.Error("a cut value opens")
 	}
+
+	// What has ended keeps nothing, and gets nothing.
+	_, err = d.EndFamily(ctx, "f1", "test", now, now)
+	must(t, err)
+	_, err = d.Grant(ctx, "f1")
+	wantErr(t, err, ErrNotFound)
+	wantErr(t, d.SetGrant(ctx, g), ErrTaken)
 }
 
 func testRevocations(t *testing.T, d *DB) {
@@ -501,7 +510,9 @@ func testClean(t *testing.T, d *DB) {
 	f.Expires = now.Add(time.Minute)
 	must(t, d.AddCode(ctx, "code", now.Add(time.Minute), f))
 	must(t, d.AddRefreshToken(ctx, "refresh", "f1", now.Add(time.Minute)))
-	must(t, d.SetGrant(ctx, &Grant{Sub: "ann", Checked: now}))
+	must(t, d.SetGrant(ctx, &Grant{TSID: "f1", Checked: now}))
+	must(t, d.AddCode(ctx, "unused", now.Add(-time.Second), family("f2")))
+	must(t, d.SetGrant(ctx, &Grant{TSID: "f2", Checked: now}))
 	must(t, d.Revoke(ctx, Revocation{Kind: RevokedToken, Value: "j", Revoked: now, Forget: now.Add(time.Minute)}))
 	count := func() (n int) {
 		for _, table := range []string{"browsers", "consents", "pending", "clients", "families", "codes", "refresh_tokens", "grants", "revocations"} {
@@ -512,10 +523,10 @@ func testClean(t *testing.T, d *DB) {
 		return n
 	}
 	must(t, d.Clean(ctx, now))
-	if got := count(); got != 9 {
-		t.Errorf("%d rows, want 9", got)
+	if got := count(); got != 9+2 { // the family f2 and its code
+		t.Errorf("%d rows, want 11", got)
 	}
-	must(t, d.Clean(ctx, now.Add(2*time.Hour)))
+	must(t, d.Clean(ctx, now.Add(24*time.Hour)))
 	if got := count(); got != 0 {
 		t.Errorf("%d rows after their time, want 0", got)
 	}
@@ -534,7 +545,7 @@ func TestNothingInClear(t *testing.T) {
 	must(t, d.AddPending(ctx, state, &Pending{Stage: StageUpstream, Browser: b.ID, Expires: now.Add(time.Hour)}, 10))
 	must(t, d.AddCode(ctx, code, now.Add(time.Minute), family("f1")))
 	must(t, d.AddRefreshToken(ctx, refresh, "f1", now.Add(time.Hour)))
-	must(t, d.SetGrant(ctx, &Grant{Sub: "ann", RefreshToken: upstream, Checked: now}))
+	must(t, d.SetGrant(ctx, &Grant{TSID: "f1", RefreshToken: upstream, Checked: now}))
 	must(t, d.AddSigningKey(ctx, &SigningKey{KID: "k", Private: []byte(private), Active: now}, ""))
 	files, err := filepath.Glob(filepath.Join(dir, "*")) // with the write-ahead log
 	must(t, err)
@@ -562,7 +573,7 @@ func TestNothingInClear(t *testing.T) {
 	d, err = Open(filepath.Join(dir, "test.db"), keys)
 	must(t, err)
 	defer d.Close()
-	g, err := d.Grant(ctx, "ann")
+	g, err := d.Grant(ctx, "f1")
 	must(t, err)
 	if g.RefreshToken != upstream {
 		t.Error("the upstream token changed")
