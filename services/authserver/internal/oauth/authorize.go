@@ -22,7 +22,8 @@ type authorization struct {
 	params   url.Values
 	client   *store.Client
 	redirect string
-	state    string // empty: none
+	to       redirectURI // redirect, cut
+	state    string      // empty: none
 	scopes   []string
 	prompt   string
 	consent  []byte // digest of what the consent page shows
@@ -100,7 +101,8 @@ func (s *Server) readAuthorization(ctx context.Context, params url.Values) (*aut
 		return nil, internalError("finding the client", err)
 	}
 	a := &authorization{params: params, client: c, redirect: params.Get("redirect_uri"), state: params.Get("state"), prompt: params.Get("prompt")}
-	if !matchRedirect(a.redirect, c.RedirectURIs, c.AuthMethod == authNone) {
+	var ok bool
+	if a.to, ok = matchRedirect(a.redirect, c.RedirectURIs, c.AuthMethod == authNone); !ok {
 		return nil, &Error{Code: codeInvalidRequest, Status: http.StatusBadRequest,
 			Text: "The application asked to be answered at an address that it has not registered. Nothing was sent there. Start again from the application; if it stays, tell its developers."}
 	}
@@ -144,8 +146,12 @@ func (s *Server) readAuthorization(ctx context.Context, params url.Values) (*aut
 // consentDigest covers what the page shows, and all that the client is registered with.
 func consentDigest(a *authorization) []byte {
 	h := sha256.New()
+	to := a.to
+	if to.loopback() {
+		to.port = "" // programs on this machine use another one each time
+	}
 	scopes := slices.Sorted(slices.Values(a.scopes))
-	for _, part := range [][]string{{a.client.ID, a.client.Name, redirectHostNoPort(a.redirect)}, a.client.RedirectURIs, scopes} {
+	for _, part := range [][]string{{a.client.ID, a.client.Name, to.String()}, a.client.RedirectURIs, scopes} {
 		for _, s := range part {
 			h.Write([]byte(s))
 			h.Write([]byte{0})
@@ -153,14 +159,6 @@ func consentDigest(a *authorization) []byte {
 		h.Write([]byte{1})
 	}
 	return h.Sum(nil)
-}
-
-// redirectHostNoPort: programs on this machine use another port each time.
-func redirectHostNoPort(redirect string) string {
-	if host, _, ok := splitLoopback(redirect); ok {
-		return host
-	}
-	return redirectHost(redirect)
 }
 
 // refuse tells the client, if it may be told, else the person.

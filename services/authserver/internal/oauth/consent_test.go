@@ -199,7 +199,7 @@ var nonceForm = regexp.MustCompile(`style-src 'nonce-([^']+)'`)
 // T13, T14: what the page shows, and that nothing of it is somebody else's code.
 func TestConsentPage(t *testing.T) {
 	w := newWorld(t, options{})
-	reg := w.register(`{"client_name":"<script>alert(1)</script> \u202eevil\u0000\n name ` + strings.Repeat("x", 200) + `","redirect_uris":["http://127.0.0.1/callback","https://app.example.com/cb"],"logo_uri":"https://evil.example.com/x.png"}`)
+	reg := w.register(`{"client_name":"<script>alert(1)</script> \u202eevil\u0000\n na\u3164\u2800\ufe0f\u200bme ` + strings.Repeat("x", 200) + `","redirect_uris":["http://127.0.0.1/callback","https://app.example.com/cb"],"logo_uri":"https://evil.example.com/x.png"}`)
 	var out registered
 	if err := json.Unmarshal([]byte(reg.body), &out); err != nil || reg.status != http.StatusCreated {
 		t.Fatalf("%d %s", reg.status, reg.body)
@@ -207,12 +207,12 @@ func TestConsentPage(t *testing.T) {
 	a := &app{w: w, id: out.ClientID, redirect: callbackURI}
 	f := a.flow()
 	page := w.browser().get(f.address())
-	for _, want := range []string{"127.0.0.1:54321", "openid offline_access", endpointURL, "nobody has checked it", "a program on this computer", "engineering-tools"} {
+	for _, want := range []string{"127.0.0.1:54321", "openid offline_access", endpointURL, "nobody has checked it", "a program on this computer", "engineering-tools", "evil name xxx"} {
 		if !strings.Contains(page.text(), want) {
 			t.Errorf("%q is not on the page: %s", want, page.text())
 		}
 	}
-	for _, never := range []string{"<script", "\u202e", "evil.example.com", "javascript:", "onclick"} {
+	for _, never := range []string{"<script", "\u202e", "\u3164", "\u2800", "\ufe0f", "\u200b", "evil.example.com", "javascript:", "onclick"} {
 		if strings.Contains(page.body, never) {
 			t.Errorf("%q is on the page", never)
 		}

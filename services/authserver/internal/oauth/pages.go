@@ -58,37 +58,25 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 }
 
 func (s *Server) consentPage(w http.ResponseWriter, r *http.Request, a *authorization, transaction, token string) {
-	_, _, loopback := splitLoopback(a.redirect)
 	data := struct {
 		page
 		Client, Host, Resource, Scopes, Action, Transaction, Token string
 		Loopback                                                   bool
 	}{
 		page:   page{Title: "Let " + clientName(a) + " use " + s.cfg.Name + "?"},
-		Client: clientName(a), Host: redirectHost(a.redirect), Resource: s.cfg.Endpoint.URL, Scopes: strings.Join(a.scopes, " "),
-		Action: pathConsent, Transaction: transaction, Token: token, Loopback: loopback,
+		Client: clientName(a), Host: a.to.shown(), Resource: s.cfg.Endpoint.URL, Scopes: strings.Join(a.scopes, " "),
+		Action: pathConsent, Transaction: transaction, Token: token, Loopback: a.to.loopback(),
 	}
 	// Chrome applies form-action to the redirects after the form, too: to Entra, and with a known account on to the client.
-	s.write(w, r, http.StatusOK, "consent.html", &data.page, &data, "'self'", s.cfg.UpstreamOrigin, formSource(a.redirect))
+	s.write(w, r, http.StatusOK, "consent.html", &data.page, &data, "'self'", s.cfg.UpstreamOrigin, a.to.source())
 }
 
-// formSource is a redirect URI as a source of a Content-Security-Policy.
-func formSource(redirect string) string {
-	u, err := url.Parse(redirect)
-	if err != nil {
-		return ""
-	}
-	if u.Scheme != "https" && u.Scheme != "http" || strings.HasPrefix(u.Host, "[") { // no sources for IPv6
-		return u.Scheme + ":"
-	}
-	return u.Scheme + "://" + u.Host
-}
-
+// clientName is checked again here: a client may have been registered before the rule was.
 func clientName(a *authorization) string {
-	if a.client.Name == "" {
-		return "an application without a name"
+	if name := displayName(a.client.Name); name != "" {
+		return name
 	}
-	return a.client.Name
+	return "an application without a name"
 }
 
 // errorPage tells a person what went wrong and what to do. With a, they can go back and the application hears of it.

@@ -4,13 +4,24 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // privateSchemes are those of desktop clients that take the answer by a scheme of their own without a dot in it, which
 // RFC 8252 section 7.1 asks for. Anything else would let a client register what starts another program.
 var privateSchemes = []string{"cursor", "vscode", "vscode-insiders", "windsurf"}
+
+// redirectURI is a redirect URI cut at its bytes. Nothing is decoded on the way, so what was checked is what a page shows,
+// a policy lists and another URI is compared with.
+type redirectURI struct {
+	scheme string
+	host   string // a name of letters, digits and hyphens, an IPv4 address or an IPv6 one in brackets; empty: none
+	port   string // empty: none
+	rest   string // path and query
+}
 
 // checkRedirect says what is wrong with a redirect URI that a client wants to register.
 func checkRedirect(raw, applicationType string) error {
@@ -19,110 +30,148 @@ func checkRedirect(raw, applicationType string) error {
 		return err
 	}
 	switch {
-	case u.Scheme == "https":
-		if isLoopback(u) && applicationType == "web" {
+	case u.scheme == "https":
+		if u.loopback() && applicationType == "web" {
 			return errors.New("a web application's redirect URI must not be on this machine")
 		}
 		return nil
-	case u.Scheme == "http" && isLoopback(u):
+	case u.scheme == "http" && u.loopback():
 		if applicationType == "web" {
 			return errors.New("a web application needs https")
 		}
 		return nil
-	case u.Scheme == "http":
+	case u.scheme == "http":
 		return errors.New("plain http only to localhost, 127.0.0.1 or [::1]")
 	case applicationType == "web":
 		return errors.New("a web application needs https")
-	case slices.Contains(privateSchemes, u.Scheme), strings.Contains(u.Scheme, "."):
+	case slices.Contains(privateSchemes, u.scheme), strings.Contains(u.scheme, "."):
 		return nil
 	}
 	return errors.New("want https, http to a loopback address, or a private-use scheme such as com.example.app")
 }
 
-// parseRedirect accepts URIs that every parser reads alike.
-func parseRedirect(raw string) (*url.URL, error) {
+var (
+	schemeForm = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
+	labelForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	numberForm = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
+	portForm   = regexp.MustCompile(`^[1-9][0-9]{0,4}$`)
+)
+
+// parseRedirect accepts URIs that every parser reads alike, and that a person can tell apart: `%D0%B0` in a host is a
+// Cyrillic letter for a browser, `%E2%80%AE` turns the text around it, and `I` looks like `l` (T01, T14).
+func parseRedirect(raw string) (redirectURI, error) {
+	var u redirectURI
+	bad := func(why string) (redirectURI, error) { return redirectURI{}, errors.New(why) }
 	if len(raw) > 2000 {
-		return nil, errors.New("longer than 2000 bytes")
+		return bad("longer than 2000 bytes")
 	}
 	for _, c := range []byte(raw) {
 		if c <= ' ' || c >= 0x7f || strings.IndexByte(`\"<>^{|}`+"`", c) >= 0 {
-			return nil, errors.New("a character that URIs do not have")
+			return bad("a character that URIs do not have")
 		}
 	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Scheme == "" || u.Opaque != "":
-		return nil, errors.New("not an absolute URI")
-	case strings.Contains(raw, "#"):
-		return nil, errors.New("it has a fragment") // RFC 6749 section 3.1.2
-	case u.User != nil || strings.Contains(u.Host, "@"):
-		return nil, errors.New("it has a user name")
-	case strings.Contains(u.Host, "*"):
-		return nil, errors.New("it has a wildcard")
-	case (u.Scheme == "https" || u.Scheme == "http") && (u.Hostname() == "" || strings.HasSuffix(u.Host, ":")):
-		return nil, errors.New("it has no host")
-	case !strings.HasPrefix(raw, u.Scheme+":"):
-		return nil, errors.New("write the scheme in lower case")
+	if strings.Contains(raw, "#") { // RFC 6749 section 3.1.2
+		return bad("it has a fragment")
 	}
-	for segment := range strings.SplitSeq(u.Path, "/") {
+	scheme, rest, found := strings.Cut(raw, ":")
+	if !found || !schemeForm.MatchString(scheme) {
+		return bad("not an absolute URI with its scheme in lower case")
+	}
+	u.scheme = scheme
+	authority, found := strings.CutPrefix(rest, "//")
+	if found {
+		end := strings.IndexAny(authority, "/?")
+		if end < 0 {
+			end = len(authority)
+		}
+		authority, rest = authority[:end], authority[end:]
+		u.host = authority
+		if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
+			u.host, u.port = authority[:colon], authority[colon+1:]
+			if n, err := strconv.Atoi(u.port); !portForm.MatchString(u.port) || err != nil || n > 65535 {
+				return bad("its port is no number from 1 to 65535")
+			}
+		}
+		private := scheme != "https" && scheme != "http"
+		if !hostForm(u.host) && !(private && authority == "") {
+			return bad("its host is neither a name of lower-case letters, digits and hyphens nor an IP address")
+		}
+	} else if scheme == "https" || scheme == "http" || !strings.HasPrefix(rest, "/") {
+		return bad("it has no host")
+	}
+	u.rest = rest
+	parsed, err := url.Parse(raw)
+	if err != nil {
+		return bad("not a URI")
+	}
+	for segment := range strings.SplitSeq(parsed.Path, "/") {
 		if segment == "." || segment == ".." {
-			return nil, errors.New("it has dot segments")
+			return bad("it has dot segments")
 		}
 	}
 	return u, nil
 }
 
-// isLoopback: the three names of RFC 8252 section 7.3 and 8.3 and no other way to write them.
-func isLoopback(u *url.URL) bool {
-	switch u.Hostname() {
-	case "localhost", "127.0.0.1":
-		return true
-	case "::1":
-		return strings.HasPrefix(u.Host, "[::1]")
+// hostForm: a host has one spelling. What ends in a number is an IPv4 address for browsers, however it is written (WHATWG
+// URL, section 3.5): 2130706433 and 0x7f.1 are 127.0.0.1.
+func hostForm(host string) bool {
+	if inner, found := strings.CutPrefix(host, "["); found {
+		inner, found = strings.CutSuffix(inner, "]")
+		ip, err := netip.ParseAddr(inner)
+		return found && err == nil && ip.Is6() && !ip.Is4In6() && ip.Zone() == "" && ip.String() == inner
 	}
-	return false
+	labels := strings.Split(host, ".")
+	if numberForm.MatchString(labels[len(labels)-1]) {
+		ip, err := netip.ParseAddr(host)
+		return err == nil && ip.Is4()
+	}
+	return len(host) <= 253 && !slices.ContainsFunc(labels, func(l string) bool { return !labelForm.MatchString(l) })
+}
+
+// loopback: the three names of RFC 8252 section 7.3 and 8.3 and no other way to write them.
+func (u redirectURI) loopback() bool {
+	return u.host == "localhost" || u.host == "127.0.0.1" || u.host == "[::1]"
+}
+
+// native says that a program on the person's machine takes the answer, and any other could (RFC 8252 section 8.6).
+func (u redirectURI) native() bool { return u.scheme != "https" || u.loopback() }
+
+// String is scheme and authority.
+func (u redirectURI) String() string {
+	if u.port != "" {
+		return u.scheme + "://" + u.host + ":" + u.port
+	}
+	return u.scheme + "://" + u.host
+}
+
+// shown is what a person is shown of where the answer goes.
+func (u redirectURI) shown() string {
+	return strings.TrimPrefix(strings.TrimPrefix(u.String(), "https://"), "http://")
+}
+
+// source is the URI as a source of a Content-Security-Policy. There are none for IPv6, and of private schemes only the scheme.
+func (u redirectURI) source() string {
+	if u.scheme != "https" && u.scheme != "http" || strings.HasPrefix(u.host, "[") {
+		return u.scheme + ":"
+	}
+	return u.String()
 }
 
 // matchRedirect says whether a request may use raw: it is registered byte for byte, or it is on loopback by plain http
 // and differs from a registered one in nothing but the port (RFC 8252 section 7.3; public clients only).
-func matchRedirect(raw string, registered []string, public bool) bool {
-	if _, err := parseRedirect(raw); err != nil {
-		return false
+func matchRedirect(raw string, registered []string, public bool) (redirectURI, bool) {
+	u, err := parseRedirect(raw)
+	if err != nil {
+		return u, false
 	}
 	if slices.Contains(registered, raw) {
-		return true
+		return u, true
 	}
-	host, rest, ok := splitLoopback(raw)
-	return ok && public && slices.ContainsFunc(registered, func(r string) bool {
-		h, other, ok := splitLoopback(r)
-		return ok && h == host && other == rest
+	return u, public && u.scheme == "http" && u.loopback() && slices.ContainsFunc(registered, func(r string) bool {
+		other, err := parseRedirect(r)
+		other.port = u.port
+		return err == nil && other == u
 	})
-}
-
-// splitLoopback takes the port out of an http loopback URI, by bytes: what is left of two must be equal.
-func splitLoopback(raw string) (host, rest string, ok bool) {
-	after, ok := strings.CutPrefix(raw, "http://")
-	if !ok {
-		return "", "", false
-	}
-	end := strings.IndexAny(after, "/?")
-	if end < 0 {
-		end = len(after)
-	}
-	authority, rest := after[:end], after[end:]
-	for _, host := range []string{"localhost", "127.0.0.1", "[::1]"} {
-		port, found := strings.CutPrefix(authority, host)
-		if !found {
-			continue
-		}
-		if port == "" {
-			return host, rest, true
-		}
-		if _, err := netip.ParseAddrPort("127.0.0.1" + port); err == nil {
-			return host, rest, true
-		}
-	}
-	return "", "", false
 }
 
 // withParams adds parameters to a redirect URI and leaves what it has as it is.
@@ -135,16 +184,4 @@ func withParams(redirect string, params url.Values) string {
 		}
 	}
 	return redirect + separator + params.Encode()
-}
-
-// redirectHost is what a person is shown of where the answer goes.
-func redirectHost(redirect string) string {
-	u, err := url.Parse(redirect)
-	if err != nil {
-		return ""
-	}
-	if u.Scheme != "https" && u.Scheme != "http" {
-		return u.Scheme + "://" + u.Host
-	}
-	return u.Host
 }

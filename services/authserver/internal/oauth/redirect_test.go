@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,21 @@ func TestCheckRedirect(t *testing.T) {
 		{"https://app.example.com/%2e%2e/cb", "web", false}, {"https://app.example.com\\@evil/cb", "web", false}, {"https:app.example.com", "web", false},
 		{"https:///cb", "web", false}, {"https://app.example.com:/cb", "web", false}, {"HTTPS://app.example.com/cb", "web", false}, {"/cb", "native", false},
 		{"", "native", false}, {"https://app.example.com/a b", "web", false}, {"https://app.example.com/\u00e9", "web", false}, {"https://b\u00fccher.example/cb", "web", false},
-		{"https://app.example.com/\n", "web", false}, {"https://" + strings.Repeat("a", 2000) + ".example.com", "web", false}, {"http://localhost:99999/cb", "native", true},
+		{"https://app.example.com/\n", "web", false}, {"https://" + strings.Repeat("a", 2000) + ".example.com", "web", false}, {"http://localhost:99999/cb", "native", false},
+		// T14: what is shown is what was checked, and reads the same for everybody.
+		{"https://app.ex%D0%B0mple.com/cb", "web", false}, {"https://app%E2%80%AE.example.com/cb", "web", false}, {"https://app%3Bscript-src.example.com/cb", "web", false},
+		{"https://app;x.example.com/cb", "web", false}, {"https://app,x.example.com/cb", "web", false}, {"https://app'x.example.com/cb", "web", false},
+		{"https://App.example.com/cb", "web", false}, {"https://app_x.example.com/cb", "web", false}, {"https://-app.example.com/cb", "web", false},
+		{"https://app..example.com/cb", "web", false}, {"https://app.example.com./cb", "web", false}, {"https://.example.com/cb", "web", false},
+		{"https://" + strings.Repeat("a", 64) + ".example.com/cb", "web", false}, {"https://" + strings.Repeat("a", 63) + ".example.com/cb", "web", true},
+		{"https://" + strings.Repeat("aaa.", 63) + "aa", "web", false}, {"https://" + strings.Repeat("aaa.", 63) + "a", "web", true},
+		{"https://xn--bcher-kva.example/cb", "web", true}, {"https://192.0.2.1/cb", "web", true}, {"https://192.0.2.1:1/cb", "web", true}, {"https://[2001:db8::1]:8443/cb", "web", true},
+		{"https://192.0.2.01/cb", "web", false}, {"https://192.0.2/cb", "web", false}, {"https://app.0x1/cb", "web", false}, {"https://3232235521/cb", "web", false},
+		{"https://[2001:db8::1%25eth0]/cb", "web", false}, {"https://[2001:DB8::1]/cb", "web", false}, {"https://[2001:db8::1/cb", "web", false}, {"https://[::ffff:192.0.2.1]/cb", "web", false},
+		{"https://[192.0.2.1]/cb", "web", false}, {"https://2001:db8::1/cb", "web", false}, {"https://app.example.com:0/cb", "web", false}, {"https://app.example.com:0443/cb", "web", false},
+		{"https://app.example.com:65535/cb", "web", true}, {"https://app.example.com:65536/cb", "web", false}, {"https://app.example.com:+1/cb", "web", false},
+		{"https://app.example.com?x=1", "web", true}, {"https://app.example.com/%zz", "web", false}, {"com.example.app:cb", "native", false}, {"com.example.app://a%E2%80%AE/cb", "native", false},
+		{"com.example.app://ann@x/cb", "native", false}, {"com.example.app:///cb", "native", true}, {"com.example.app://:1/cb", "native", false}, {"cursor://X/cb", "native", false}, {"com_example.app:/cb", "native", false},
 	} {
 		if err := checkRedirect(tt.uri, tt.kind); (err == nil) != tt.ok {
 			t.Errorf("%q %s: %v, want ok %t", tt.uri, tt.kind, err, tt.ok)
@@ -55,10 +70,10 @@ func TestMatchRedirect(t *testing.T) {
 		"http://[::1]:1/cb/x": false, "http://[::1%25lo]:1/cb": false, "http://[0:0:0:0:0:0:0:1]:1/cb": false, "//127.0.0.1/cb": false, "": false, "cursor://x/cb/": false,
 		"http://127.0.0.1:0080/cb ": false, " http://127.0.0.1/cb": false, "http://127.0.0.1/cb\n": false,
 	} {
-		if got := matchRedirect(uri, registered, true); got != want {
+		if _, got := matchRedirect(uri, registered, true); got != want {
 			t.Errorf("%q: %t, want %t", uri, got, want)
 		}
-		if matchRedirect(uri, registered, false) && !slices.Contains(registered, uri) {
+		if _, ok := matchRedirect(uri, registered, false); ok && !slices.Contains(registered, uri) {
 			t.Errorf("%q: a confidential client may choose the port", uri)
 		}
 	}
@@ -71,7 +86,7 @@ func FuzzMatchRedirect(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {
-		if !matchRedirect(uri, registered, true) {
+		if _, ok := matchRedirect(uri, registered, true); !ok {
 			return
 		}
 		u, err := url.Parse(uri)
@@ -89,6 +104,33 @@ func FuzzMatchRedirect(f *testing.F) {
 			}
 		}
 		t.Errorf("%q matches nothing that is registered", uri)
+	})
+}
+
+// T14: what a page and a policy show of an accepted URI holds nothing but what hosts are made of, and is where a browser
+// goes.
+func FuzzRedirectShown(f *testing.F) {
+	for _, s := range []string{"https://app.example.com:8443/cb", "http://[::1]:7/cb?x", "com.example.app:/cb", "cursor://x/cb", "https://app.ex%D0%B0mple.com/cb",
+		"https://a%E2%80%AEb/", "https://a;b/", "https://a,b/", "https://a@b/", "https://a:b@c:1/", "https://[fe80::1%25a]/", "https://0x7f.1/", "https://a:080/"} {
+		f.Add(s)
+	}
+	shown := regexp.MustCompile(`^([a-z][a-z0-9+.-]*://)?([a-z0-9.-]*|\[[0-9a-f:]+\])(:[0-9]+)?$`)
+	source := regexp.MustCompile(`^[a-z][a-z0-9+.-]*:(//[a-z0-9.-]+(:[0-9]+)?)?$`)
+	f.Fuzz(func(t *testing.T, raw string) {
+		if checkRedirect(raw, "native") != nil {
+			return
+		}
+		u, err := parseRedirect(raw)
+		if err != nil {
+			t.Fatalf("%q: accepted, then %v", raw, err)
+		}
+		if !shown.MatchString(u.shown()) || !source.MatchString(u.source()) || !strings.HasPrefix(raw, u.scheme+":") || !strings.HasSuffix(raw, u.rest) {
+			t.Errorf("%q: shown as %q, in the policy as %q", raw, u.shown(), u.source())
+		}
+		goes, err := url.Parse(raw)
+		if err != nil || goes.Scheme != u.scheme || goes.Hostname() != strings.Trim(u.host, "[]") || goes.Port() != u.port || goes.User != nil {
+			t.Errorf("%q: shown as %q, goes to %q, %v", raw, u.shown(), goes, err)
+		}
 	})
 }
 

@@ -165,13 +165,20 @@ func (s *Server) registeredScope(scope string) string {
 	return strings.Join(out, " ")
 }
 
-// displayName is a name that cannot pretend: printable, one line, no marks that turn the direction of text.
+// displayName is a name that cannot pretend: visible, one line, no marks that turn the direction of text or pile up over
+// other lines (T14).
 func displayName(name string) string {
+	marks := 0
 	name = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return ' '
+		if unicode.Is(unicode.M, r) {
+			marks++
+		} else {
+			marks = 0
 		}
-		if !unicode.IsPrint(r) {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r), invisible(r), marks > 2:
 			return -1
 		}
 		return r
@@ -181,4 +188,10 @@ func displayName(name string) string {
 		name = string(runes[:maxName-1]) + "…"
 	}
 	return name
+}
+
+// invisible: letters, marks and symbols that leave no ink (Default_Ignorable_Code_Point of Unicode, and the empty
+// pattern of Braille). What else does not is no printable character.
+func invisible(r rune) bool {
+	return unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == '\u2800'
 }
