@@ -112,6 +112,9 @@ func describe(w io.Writer, g *gatewayconfig.Gateway) {
 		if where == "" {
 			where = b.Image
 		}
+		if b.Command != "" {
+			where += "  (runs: " + b.Command + ")"
+		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", b.Name, b.Kind, b.Transport, where)
 	}
 	t.Flush()

@@ -78,11 +78,16 @@ func (r *resolver) backends(docs []*document) {
 	}
 	r.outgoing()
 	for _, d := range docs {
-		annotations(d, sessionsAnnotation, featuresAnnotation)
+		known := []string{sessionsAnnotation, featuresAnnotation}
+		if d.kind == "MCPServer" {
+			known = append(known, commandAnnotation)
+		}
+		annotations(d, known...)
 		b := Backend{Name: d.name, Kind: d.kind, Headers: map[string]secret.Value{}}
 		switch o := d.object.(type) {
 		case *v1beta1.MCPServer:
 			r.image(d, &b, &o.Spec)
+			r.command(d, &b)
 			r.authenticate(d, &b, o.Spec.ExternalAuthConfigRef)
 		case *v1beta1.MCPServerEntry:
 			r.remote(d, &b, o.Spec.RemoteURL, o.Spec.AllowPrivateEndpoint)

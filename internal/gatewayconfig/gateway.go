@@ -29,7 +29,7 @@ type Source struct {
 	Secrets string   // directory laid out as <secret name>/<key>; empty: only Secret documents
 	Parts   Part     // zero: no secret is read, references to them are still checked
 
-	// Loopback accepts plain http issuers, resource URLs and backends on this machine, as `vmcp up` needs.
+	// Loopback accepts plain http issuers, resource URLs and backends on this machine, and commands, as `vmcp up` needs.
 	Loopback bool
 }
 
@@ -145,6 +145,7 @@ type Backend struct {
 	Transport Transport
 	URL       string                  // remoteUrl; empty for an MCPServer
 	Image     string                  // of an MCPServer
+	Command   string                  // of an MCPServer, annotation vmcp/command: a command line that stands for Image; with Loopback
 	Args      []string                // of an MCPServer
 	Env       map[string]secret.Value // of an MCPServer: env and, with PartAggregator, secrets
 	Headers   map[string]secret.Value // headerForward and headerInjection/bearerToken; with PartAggregator incl. secret ones

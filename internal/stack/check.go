@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os/exec"
-	"strings"
 	"syscall"
 
 	"vmcp/internal/gatewayconfig"
-	"vmcp/internal/stdio"
 )
 
 // check refuses what cannot work, before anything is written or started.
@@ -24,10 +21,7 @@ func check(cfg *Config, gw *gatewayconfig.Gateway) error {
 	if cfg.EntraSim && gw.AuthServer == nil {
 		return errors.New("--entra-sim: the VirtualMCPServer has no authServerConfig, so nobody signs in through Entra")
 	}
-	if err := checkOrigins(cfg, gw); err != nil {
-		return err
-	}
-	return checkPrograms(cfg, gw)
+	return checkOrigins(cfg, gw)
 }
 
 // CheckFree refuses an address on which somebody listens: Envoy would share the port with another Envoy without a word,
@@ -49,32 +43,6 @@ func (c *Config) scheme() string {
 		return "https"
 	}
 	return "http"
-}
-
-// checkPrograms refuses images that no program stands for, and programs that are not there.
-func checkPrograms(cfg *Config, gw *gatewayconfig.Gateway) error {
-	programs := map[string]string{}
-	for _, r := range cfg.Run {
-		image, command, ok := strings.Cut(r, "=")
-		words, err := stdio.Words(command)
-		if !ok || err != nil || len(words) == 0 {
-			return fmt.Errorf("--run %q: want IMAGE='COMMAND ARGS…'", r)
-		}
-		programs[image] = words[0]
-	}
-	var errs []error
-	for _, b := range gw.Aggregator.Backends {
-		if b.Kind != "MCPServer" {
-			continue
-		}
-		program, ok := programs[b.Image]
-		if !ok {
-			errs = append(errs, fmt.Errorf("MCPServer %s has the image %s, and no container engine is used here: give --run '%s=COMMAND ARGS…' with a program that is the same server", b.Name, b.Image, b.Image))
-		} else if _, err := exec.LookPath(program); err != nil {
-			errs = append(errs, fmt.Errorf("MCPServer %s: --run: %w", b.Name, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // checkOrigins refuses documents whose URLs lead elsewhere: a client would follow them away from this gateway.

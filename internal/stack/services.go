@@ -14,8 +14,8 @@ import (
 )
 
 // configure says how the services are run, entrasim before authserver, which it gives its address.
-func (s *Stack) configure(cfg *Config, gw *gatewayconfig.Gateway) ([]child.Config, error) {
-	services := []child.Config{s.authz(cfg, gw), s.aggregator(cfg)}
+func (s *Stack) configure(cfg *Config, gw *gatewayconfig.Gateway, programs []program) ([]child.Config, error) {
+	services := []child.Config{s.authz(cfg, gw), s.aggregator(cfg, programs)}
 	if gw.AuthServer == nil {
 		return services, nil
 	}
@@ -57,13 +57,13 @@ func (s *Stack) authz(cfg *Config, gw *gatewayconfig.Gateway) child.Config {
 			"-state", s.file("authz"), "-audit-log", s.file("audit.jsonl"), "-client-address", cfg.Listen)}
 }
 
-func (s *Stack) aggregator(cfg *Config) child.Config {
+func (s *Stack) aggregator(cfg *Config, programs []program) child.Config {
 	args := append(cfg.documents(),
 		"-listen", "unix:"+s.sock("aggregator"), "-catalog", "unix:"+s.sock("catalog"),
 		"-admin", "unix:"+s.sock("aggregator-admin"), "-authz", "unix:"+s.sock("authz"),
 		"-seal-keys", s.file("keys/seal"), "-session-keys", s.file("keys/session"), "-state", s.file("aggregator"))
-	for _, r := range cfg.Run {
-		args = append(args, "-run", r)
+	for _, p := range programs {
+		args = append(args, "-run", p.server+"="+p.command)
 	}
 	return child.Config{Name: "aggregator", Path: filepath.Join(cfg.Bin, "aggregator"), Log: s.file("aggregator.log"), Args: args}
 }

@@ -24,7 +24,7 @@ type Config struct {
 	State     string               // directory that outlives a run; empty: one by the virtual server's name
 	Bin       string               // directory of the services' binaries
 	Tools     string               // directory where Envoy is found or installed
-	Run       []string             // IMAGE=COMMAND ARGS…
+	Run       []string             // IMAGE=COMMAND ARGS…; before the annotation vmcp/command of a document
 	TLSCert   string               // with TLSKey: clients connect by TLS
 	TLSKey    string
 	PublicTLS bool // TLS ends in front of Listen: issuer and resourceUrl name another origin
@@ -78,12 +78,19 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	if err := check(&cfg, gw); err != nil {
 		return nil, err
 	}
+	programs, err := programs(&cfg, gw)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range programs {
+		show.Note(p.String())
+	}
 	s, err := prepare(&cfg, gw)
 	if err != nil {
 		return nil, err
 	}
 	if err = CheckFree(cfg.Listen); err == nil {
-		err = s.start(ctx, &cfg, gw, show)
+		err = s.start(ctx, &cfg, gw, programs, show)
 	}
 	if err != nil {
 		s.release()
@@ -93,7 +100,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 }
 
 // start starts the processes and waits until all are ready. When it fails, none is left.
-func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gateway, show *progress.Display) error {
+func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gateway, programs []program, show *progress.Display) error {
 	show.Set("envoy", progress.Starting, "looking for "+envoyproc.Version+", installed by pip where there is none (37 MB)")
 	envoy, err := envoyproc.Find(ctx, cfg.Tools)
 	if err != nil {
@@ -103,7 +110,7 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 	if err != nil {
 		return err
 	}
-	services, err := s.configure(cfg, gw)
+	services, err := s.configure(cfg, gw, programs)
 	if err != nil {
 		return err
 	}

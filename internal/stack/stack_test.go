@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/secret"
 )
 
 const documents = `apiVersion: toolhive.stacklok.dev/v1beta1
@@ -53,4 +54,39 @@ func TestRefused(t *testing.T) {
 	refused(fmt.Sprintf("process %d:", os.Getpid()))
 	held.Close()
 	refused("is in use")
+}
+
+// TestPrograms: --run goes before the document's own command, what runs is shown without the environment, and a program
+// that is not there is told before anything starts.
+func TestPrograms(t *testing.T) {
+	server := gatewayconfig.Backend{Name: "files", Kind: "MCPServer", Image: "x/files:1", Args: []string{"--root", "/my files"},
+		Env: map[string]secret.Value{"TOKEN": "hunter2"}}
+	for _, c := range []struct {
+		command, run string
+		want         string // shown, or in the error
+	}{
+		{"sh -c 'exit'", "", `MCPServer files runs: sh -c 'exit' --root "/my files"`},
+		{"sh -c 'exit'", "x/files:1=env -i", `MCPServer files runs: env -i --root "/my files"`},
+		{"sh", "x/other:1=env", `MCPServer files runs: sh --root "/my files"`},
+		{"", "", "give --run 'x/files:1=COMMAND"},
+		{"bin/nowhere", "", "vmcp/command: exec: \"bin/nowhere\": stat bin/nowhere: no such file or directory (a relative path"},
+		{"sh", "x/files:1=nowhere-at-all", "--run: exec: \"nowhere-at-all\""},
+		{"sh", "x/files:1", "want IMAGE="},
+	} {
+		server.Command = c.command
+		cfg := &Config{}
+		if c.run != "" {
+			cfg.Run = []string{c.run}
+		}
+		got := ""
+		found, err := programs(cfg, &gatewayconfig.Gateway{Aggregator: gatewayconfig.Aggregator{Backends: []gatewayconfig.Backend{server}}})
+		if err != nil {
+			got = err.Error()
+		} else if len(found) == 1 {
+			got = found[0].String()
+		}
+		if !strings.Contains(got, c.want) || strings.Contains(got, "hunter2") {
+			t.Errorf("command %q, --run %q: %s, want in it %s", c.command, c.run, got, c.want)
+		}
+	}
 }

@@ -24,19 +24,20 @@ type config struct {
 	commands    commands
 }
 
-// commands say which program stands for a container image, by image.
+// commands say which program stands for the image of an MCPServer, by the server's name. They come from flags alone: what
+// a document asks to run is `vmcp up`'s to judge.
 type commands map[string][]string
 
 func (c commands) String() string { return "" }
 
-// Set takes IMAGE=COMMAND ARGS…, split at blanks outside of quotes.
+// Set takes NAME=COMMAND ARGS…, split at blanks outside of quotes.
 func (c commands) Set(v string) error {
-	image, command, ok := strings.Cut(v, "=")
+	name, command, ok := strings.Cut(v, "=")
 	words, err := stdio.Words(command)
-	if !ok || image == "" || err != nil || len(words) == 0 {
-		return errors.New("want IMAGE=COMMAND ARGS…")
+	if !ok || name == "" || err != nil || len(words) == 0 {
+		return errors.New("want NAME=COMMAND ARGS…")
 	}
-	c[image] = words
+	c[name] = words
 	return nil
 }
 
@@ -53,7 +54,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
 	fs.StringVar(&c.sessionKeys, "session-keys", "/etc/vmcp/keys/session", "`directory` of the keys that seal session ids")
 	fs.StringVar(&c.state, "state", "", "`directory` for the last good lists of the backends; empty: none are kept")
-	fs.Var(c.commands, "run", "`IMAGE=COMMAND ARGS…`: start this program for an MCPServer with that image; may be repeated")
+	fs.Var(c.commands, "run", "`NAME=COMMAND ARGS…`: start this program for the MCPServer of that name; may be repeated")
 }
 
 func (c *config) validate() error {

@@ -24,7 +24,7 @@ func parse(args ...string) (*config, error) {
 }
 
 func TestFlags(t *testing.T) {
-	c, err := parse("-config", "a.yaml", "-config", "dir", "-run", "ghcr.io/x/y:1=npx -y 'a b' --opt=1", "-run", "z=z")
+	c, err := parse("-config", "a.yaml", "-config", "dir", "-run", "x=npx -y 'a b' --opt=1", "-run", "z=z")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,13 +34,13 @@ func TestFlags(t *testing.T) {
 	if diff := cmp.Diff([]string{"a.yaml", "dir"}, c.source.Paths); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(commands{"ghcr.io/x/y:1": {"npx", "-y", "a b", "--opt=1"}, "z": {"z"}}, c.commands); diff != "" {
+	if diff := cmp.Diff(commands{"x": {"npx", "-y", "a b", "--opt=1"}, "z": {"z"}}, c.commands); diff != "" {
 		t.Error(diff)
 	}
 	if c.source.Parts != gatewayconfig.PartAggregator {
 		t.Errorf("parts %v, want the aggregator's alone: no secret of another service is read", c.source.Parts)
 	}
-	for _, bad := range []string{"image", "=command", "image=", "image='open"} {
+	for _, bad := range []string{"name", "=command", "name=", "name='open"} {
 		if _, err := parse("-run", bad); err == nil {
 			t.Errorf("-run %q is accepted", bad)
 		}
@@ -55,7 +55,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestCommand(t *testing.T) {
-	c, err := parse("-run", "image:1=server --flag")
+	c, err := parse("-run", "a=server --flag", "-run", "c=server")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +65,8 @@ func TestCommand(t *testing.T) {
 		wrong string // in the error
 	}{
 		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportStdio}, []string{"server", "--flag"}, ""},
-		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:2", Transport: gatewayconfig.TransportStdio}, nil, "-run 'image:2=COMMAND"},
-		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportHTTP}, nil, "MCPServerEntry"},
+		{gatewayconfig.Backend{Name: "b", Kind: "MCPServer", Image: "image:1", Command: "server", Transport: gatewayconfig.TransportStdio}, nil, "-run 'b=COMMAND"},
+		{gatewayconfig.Backend{Name: "c", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportHTTP}, nil, "MCPServerEntry"},
 		{gatewayconfig.Backend{Name: "a", Kind: "MCPServerEntry", Transport: gatewayconfig.TransportHTTP}, nil, ""},
 	} {
 		got, err := c.command(tt.b)

@@ -43,6 +43,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	for _, n := range gw.Notes {
+		log.Info("configuration", zap.Stringer("note", n))
+	}
 	identity, err := mtls.Load(cfg.tls, log)
 	if err != nil {
 		return err
@@ -150,10 +153,10 @@ func (c *config) command(b gatewayconfig.Backend) ([]string, error) {
 	if b.Kind != "MCPServer" {
 		return nil, nil
 	}
-	command := c.commands[b.Image]
+	command := c.commands[b.Name]
 	switch {
 	case command == nil:
-		return nil, fmt.Errorf("MCPServer %s: no program stands for its image here: give -run '%s=COMMAND ARGS…'", b.Name, b.Image)
+		return nil, fmt.Errorf("MCPServer %s: no program stands for its image here: give -run '%s=COMMAND ARGS…'", b.Name, b.Name)
 	case b.Transport != gatewayconfig.TransportStdio:
 		return nil, errors.New("MCPServer " + b.Name + ": transport " + string(b.Transport) + ": only stdio servers are started here; name a running one by an MCPServerEntry")
 	}
