@@ -11,7 +11,8 @@
 // resource == … and it matches under one. An original name that another item advertises (Item.OriginalShadowed) never
 // serves a permit. Static entities (entitiesJson) of either name apply under both, those of a shadowed original only to
 // the original. resource.name is the advertised name, except that a forbid evaluated under the original name finds the
-// original name there, so that it bites however it is written.
+// original name there, so that it bites however it is written. The exceptions of a permit (unless, !, !=, the condition
+// of an if) are like a forbid: one that holds under either name takes the item out, by resource.name and by resource.
 //
 // # How it is fast
 //
@@ -66,15 +67,18 @@ type policy struct {
 	named  bool // scope says resource == …
 	ast    *ast.Policy
 	cond   single  // its when and unless clauses; zero: none
-	clause []*expr // the same, taken apart; only if they read arguments
+	parts  []*expr // their conjuncts; only if they read arguments or excepts
 	lead   lead    // its first conjuncts
 	reads  reads
+
+	excepts bool // a permit that asks in an exception how the item is called
 }
 
 // lead are the first conjuncts of a policy's conditions that depend on the caller alone, or on the item alone.
 type lead struct {
 	by    leadBy
 	cond  single
+	parts int  // how many
 	whole bool // there are no others
 }
 
@@ -170,17 +174,18 @@ func (s *Set) compile(parsed *ast.Policy) *policy {
 	}
 	s.widen(&p.reads)
 	p.cond = conditionPolicy(parsed.Conditions)
-	if !p.reads.readsArgs() {
-		p.lead = s.leading(conjuncts(parsed.Conditions))
-	} else { // no lead: an argument that Cedar cannot hold denies whatever else the conditions say
-		for _, c := range parsed.Conditions {
-			e := takeApart(c.Body)
-			if c.Condition == ast.ConditionUnless {
-				e = &expr{op: opNot, kids: []*expr{e}}
-			}
-			p.clause = append(p.clause, e)
-		}
+	conjuncts := conjuncts(parsed.Conditions)
+	for _, n := range conjuncts {
+		x := takeApart(n, func(r *reads) bool { return r.readsArgs() || p.permit && (r.name || r.self) })
+		p.parts = append(p.parts, x)
+		p.excepts = p.excepts || p.permit && x.excepts(false, p.named)
 	}
+	if !p.reads.readsArgs() {
+		p.lead = s.leading(conjuncts)
+		if !p.excepts {
+			p.parts = nil
+		}
+	} // else no lead: an argument that Cedar cannot hold denies whatever else the conditions say
 	return p
 }
 
@@ -299,7 +304,7 @@ func (s *Set) leading(parts []ast.IsNode) lead {
 		first = append(first, ast.ConditionType{Condition: ast.ConditionWhen, Body: n})
 	}
 	if first != nil {
-		l.cond, l.whole = conditionPolicy(first), len(first) == len(parts)
+		l.cond, l.parts, l.whole = conditionPolicy(first), len(first), len(first) == len(parts)
 	}
 	return l
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,20 @@ func (w world) policy(effect string, atoms []string) string {
 		p += w.pick([]string{" when", " unless"}) + " { " + w.expr(atoms, w.IntN(3)) + " }"
 	}
 	return p + ";\n"
+}
+
+// withoutExceptions leaves out permits whose conditions ask how the item is called: exceptions_test.go has those.
+func withoutExceptions(t testing.TB, text string) string {
+	t.Helper()
+	kept := ""
+	for p := range strings.Lines(text) {
+		scope, conditions, _ := strings.Cut(p, ")")
+		named := strings.Contains(scope, "resource == ") && regexp.MustCompile(`resource (==|in) `).MatchString(conditions)
+		if strings.HasPrefix(p, "forbid") || !named && !strings.Contains(conditions, "resource.name") {
+			kept += p
+		}
+	}
+	return kept
 }
 
 func (w world) policies(atoms []string) string {
@@ -339,7 +354,7 @@ var allAtoms = slices.Concat(callerAtoms, itemAtoms, requestAtoms, argAtoms)
 func TestDecideIsCedar(t *testing.T) {
 	allowed := 0
 	forWorlds(t, 600, func(t *testing.T, w world) {
-		text := w.policies(allAtoms)
+		text := withoutExceptions(t, w.policies(allAtoms))
 		s := w.load(t, text)
 		cs, items := callers(t, s), prepare(s, worldItems)
 		for range 10 {

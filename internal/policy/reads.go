@@ -15,6 +15,8 @@ type reads struct {
 	caller      bool // principal, its groups or claims
 	principalID bool // who the principal is, beyond groups and claims
 	item        bool // resource or action
+	name        bool // resource.name or resource.uri
+	self        bool // resource by itself: which it is, and what it is in
 	ip, era     bool // context.client_ip…, context.protocol_era
 	context     bool // context as a whole
 	accesses    bool // any attribute or tag
@@ -59,7 +61,7 @@ func (r *reads) anyOf(unread map[string]error) error {
 
 func (r *reads) merge(o *reads) {
 	for _, b := range []struct{ to, from *bool }{
-		{&r.caller, &o.caller}, {&r.principalID, &o.principalID}, {&r.item, &o.item}, {&r.ip, &o.ip}, {&r.era, &o.era},
+		{&r.caller, &o.caller}, {&r.principalID, &o.principalID}, {&r.item, &o.item}, {&r.name, &o.name}, {&r.self, &o.self}, {&r.ip, &o.ip}, {&r.era, &o.era},
 		{&r.context, &o.context}, {&r.accesses, &o.accesses}, {&r.args, &o.args}, {&r.allArgs, &o.allArgs}, {&r.resourceArgs, &o.resourceArgs},
 	} {
 		*b.to = *b.to || *b.from
@@ -115,6 +117,7 @@ func (r *reads) condition(body ast.IsNode) {
 				r.caller, r.context = true, true
 			default:
 				r.item = true
+				r.self = r.self || v.Name == "resource"
 			}
 		case ast.NodeValue:
 			if uid, ok := v.Value.(types.EntityUID); ok {
@@ -156,6 +159,7 @@ func (r *reads) attribute(arg ast.IsNode, name string, has bool) bool {
 		return false
 	case "resource", "action":
 		r.item = true
+		r.name = r.name || name == "name" || name == "uri"
 		if isArg {
 			r.resourceArgs = true
 			r.scalarArgs.add(argument)
@@ -169,6 +173,7 @@ func (r *reads) attribute(arg ast.IsNode, name string, has bool) bool {
 	}
 	if !rootedInContext(arg) { // an entity, perhaps this caller or item
 		r.principalAttrs.add(name)
+		r.name = r.name || name == "name" || name == "uri"
 		if isArg {
 			r.resourceArgs, r.item = true, true
 			r.scalarArgs.add(argument)

@@ -32,6 +32,7 @@ type request struct {
 	args    []byte
 	listing bool
 	err     error // first failure
+	why     error // of a part of a policy
 
 	context *types.Record // built when first needed
 	parsed  *arguments
@@ -66,7 +67,13 @@ func (r *request) settle(pol *policy, v verdict, e *types.Entity) outcome {
 
 // begin is what the first conjuncts of a policy leave to be known.
 func (r *request) begin(pol *policy, e *types.Entity) verdict {
-	switch o, _ := r.run(pol.lead.cond, false, e); {
+	var o outcome
+	if pol.excepts && pol.lead.by == byItem {
+		o = r.allOf(pol, pol.parts[:pol.lead.parts], e)
+	} else {
+		o, _ = r.run(pol.lead.cond, &reads{}, e)
+	}
+	switch {
 	case o == canBeFalse:
 		return no
 	case o == canFail:
@@ -83,22 +90,17 @@ func (r *request) evaluate(pol *policy, e *types.Entity) outcome {
 		r.fail(pol, err)
 		return canFail
 	}
-	if r.listing && pol.clause != nil {
-		return r.conjunction(pol.clause, e)
-	}
-	if pol.reads.readsArgs() {
+	if !r.listing && pol.reads.readsArgs() {
 		a := r.arguments()
 		if err := a.check(&pol.reads); err != nil {
 			r.fail(pol, err)
 			return canFail
 		}
-		if pol.reads.resourceArgs && e != nil && len(a.scalars) > 0 {
-			with := *e
-			with.Attributes = types.NewRecord(overlay(overlay(nil, types.NewRecord(a.scalars)), e.Attributes))
-			e = &with
-		}
 	}
-	o, err := r.run(pol.cond, pol.reads.request(), e)
+	if pol.excepts || r.listing && pol.parts != nil {
+		return r.allOf(pol, pol.parts, e)
+	}
+	o, err := r.run(pol.cond, &pol.reads, e)
 	if err != nil {
 		r.fail(pol, err)
 	}
@@ -106,9 +108,16 @@ func (r *request) evaluate(pol *policy, e *types.Entity) outcome {
 }
 
 // run has cedar-go evaluate conditions.
-func (r *request) run(cond single, needsRequest bool, e *types.Entity) (outcome, error) {
+func (r *request) run(cond single, reads *reads, e *types.Entity) (outcome, error) {
 	if cond.policy == nil {
 		return canBeTrue, nil
+	}
+	if reads.resourceArgs && !r.listing && e != nil {
+		if a := r.arguments(); len(a.scalars) > 0 {
+			with := *e
+			with.Attributes = types.NewRecord(overlay(overlay(nil, types.NewRecord(a.scalars)), e.Attributes))
+			e = &with
+		}
 	}
 	v := &view{resource: e, rest: r.set.entities}
 	req := cedar.Request{}
@@ -123,7 +132,7 @@ func (r *request) run(cond single, needsRequest bool, e *types.Entity) (outcome,
 	} else {
 		req.Action = actionUID(r.family)
 	}
-	if needsRequest {
+	if reads.request() {
 		req.Context = r.fullContext()
 	}
 	ok, diag := cedar.Authorize(cond, v, req)
