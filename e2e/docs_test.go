@@ -82,6 +82,17 @@ func TestDocs(t *testing.T) {
 	if ran == 0 {
 		t.Error("no page has a command that was run")
 	}
+	workflows, err := filepath.Glob(filepath.Join(root, ".github/workflows/*.yaml"))
+	if err != nil || len(workflows) == 0 {
+		t.Errorf("no workflows: %v", err)
+	}
+	for _, w := range workflows {
+		text, err := os.ReadFile(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkCommand(t, filepath.Base(w), string(text))
+	}
 }
 
 type block struct {
