@@ -47,7 +47,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	a, err := s.readAuthorization(r.Context(), params)
 	if err != nil {
-		s.refuse(w, r, a, asError(err))
+		s.refuse(w, r, a, asError(err), false)
 		return
 	}
 	recordOf(r).client = a.client.ID
@@ -61,7 +61,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, internalError("finding the consent", err), a)
 		return
 	}
-	if agreed && !slices.Contains(strings.Fields(a.prompt), "consent") {
+	// A program on the person's machine may be another one today (docs/decisions/0005-who-is-redirected.md).
+	if agreed && !a.to.native() && !slices.Contains(strings.Fields(a.prompt), "consent") {
 		s.toUpstream(w, r, a, browser, false)
 		return
 	}
@@ -161,15 +162,37 @@ func consentDigest(a *authorization) []byte {
 	return h.Sum(nil)
 }
 
-// refuse tells the client, if it may be told, else the person.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *authorization, e *Error) {
+// refuse tells the client, if the browser may be sent there, else the person. approved says that the person has just
+// agreed to the client.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *authorization, e *Error, approved bool) {
 	if a == nil || e.Code == codeServerError {
 		s.errorPage(w, r, e, a)
 		return
 	}
 	recordOf(r).client = a.client.ID
-	noteError(r, e)
-	s.redirect(w, r, s.errorRedirect(a, e))
+	known, err := s.known(r, a)
+	switch {
+	case err != nil:
+		s.errorPage(w, r, internalError("finding the consent", err), nil)
+	case approved || known:
+		noteError(r, e)
+		s.redirect(w, r, s.errorRedirect(a, e))
+	default:
+		s.refusalPage(w, r, e, a)
+	}
+}
+
+// known says whether the browser may be sent to the client unasked. Anybody can register one, and an address of ours that
+// leads to theirs is what phishing wants (RFC 9700 section 4.11.2, T03).
+func (s *Server) known(r *http.Request, a *authorization) (bool, error) {
+	if a.to.native() { // no site: docs/decisions/0005-who-is-redirected.md
+		return true, nil
+	}
+	b, _, err := s.browser(r)
+	if b == nil || err != nil {
+		return false, err
+	}
+	return s.cfg.Store.Agreed(r.Context(), b.ID, a.client.ID, a.to.String())
 }
 
 func (s *Server) redirect(w http.ResponseWriter, r *http.Request, to string) {

@@ -34,10 +34,21 @@ func refusedToClient(t *testing.T, f *flow, what string, got answer, code string
 	}
 }
 
+// refusedOnPage: the error is on a page of ours, and the client hears of it where the person follows the link, which says
+// where it leads (T03).
+func refusedOnPage(t *testing.T, f *flow, what string, got answer, code string, status int) {
+	t.Helper()
+	refusedPage(t, f.w, what, got, status)
+	if q := backLink(t, f, got); q.Get("error") != code || q.Get("iss") != f.w.url || q.Has("code") || !strings.Contains(got.text(), "Back to Test Client at app.example.com") {
+		t.Errorf("%s: the link leads to %v, want %s: %s", what, q, code, got.text())
+	}
+}
+
 func TestAuthorizeRefuses(t *testing.T) {
 	w := newWorld(t, options{})
-	a := w.app()
-	b := w.browser()
+	a, site := w.app(), w.webApp()
+	b, agreed := w.browser(), w.browser()
+	site.flow().code(agreed, dev)
 	for what, change := range map[string]func(*flow) string{
 		"no client":            func(f *flow) string { f.params.Del("client_id"); return f.address() },
 		"unknown client":       func(f *flow) string { f.params.Set("client_id", "nobody"); return f.address() },
@@ -87,7 +98,15 @@ func TestAuthorizeRefuses(t *testing.T) {
 		f := a.flow()
 		tt.change(f)
 		refusedToClient(t, f, what, b.get(f.address()), tt.code)
+
+		f = site.flow()
+		tt.change(f)
+		refusedOnPage(t, f, what+", a site", b.get(f.address()), tt.code, http.StatusBadRequest)
+		refusedToClient(t, f, what+", a site that was agreed to", agreed.get(f.address()), tt.code)
 	}
+	f := w.webApp().flow()
+	f.params.Set("scope", "x")
+	refusedOnPage(t, f, "another client of that site", agreed.get(f.address()), codeInvalidScope, http.StatusBadRequest)
 	for _, method := range []string{"POST", "PUT", "HEAD", "DELETE"} {
 		req, err := http.NewRequest(method, a.flow().address(), nil)
 		if err != nil {

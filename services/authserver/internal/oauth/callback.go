@@ -53,14 +53,14 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	a, err := s.readAuthorization(r.Context(), params)
 	if err != nil {
-		s.refuse(w, r, a, asError(err))
+		s.refuse(w, r, a, asError(err), p.Approved)
 		return
 	}
 	recordOf(r).client = a.client.ID
 
 	who, err := s.redeem(r.Context(), p, state, answer)
 	if err != nil {
-		s.upstreamRefused(w, r, a, who, err)
+		s.upstreamRefused(w, r, a, who, err, p.Approved)
 		return
 	}
 	sub := subject(s.cfg.Upstreams[0].Name, who.Person)
@@ -97,7 +97,7 @@ func (s *Server) redeem(ctx context.Context, p *store.Pending, state string, ans
 }
 
 // upstreamRefused tells the person why there is no sign-in, and gives them a way back that tells the client.
-func (s *Server) upstreamRefused(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity, err error) {
+func (s *Server) upstreamRefused(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity, err error, approved bool) {
 	e := upstreamError(err)
 	if e == nil {
 		s.errorPage(w, r, asError(err), a)
@@ -107,7 +107,7 @@ func (s *Server) upstreamRefused(w http.ResponseWriter, r *http.Request, a *auth
 	errors.As(err, &ee)
 	switch {
 	case ee.Kind == entra.Declined:
-		s.refuse(w, r, a, e)
+		s.refuse(w, r, a, e, approved)
 	case ee.Kind == entra.NoRole && who != nil:
 		s.noRolePage(w, r, a, who, e)
 	default:
@@ -126,7 +126,7 @@ func (s *Server) issueCode(ctx context.Context, w http.ResponseWriter, a *author
 	a.fosite.SetID(se.family.TSID)
 	var code string
 	err := s.cfg.Store.Tx(ctx, func(ctx context.Context) error {
-		if err := s.cfg.Store.SignIn(ctx, b.ID, sub, a.client.ID, a.consent); err != nil {
+		if err := s.cfg.Store.SignIn(ctx, b.ID, sub, a.client.ID, a.to.String(), a.consent); err != nil {
 			return err
 		}
 		resp, err := s.provider.NewAuthorizeResponse(ctx, a.fosite, se)

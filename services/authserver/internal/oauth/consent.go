@@ -52,12 +52,12 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) {
 	}
 	a, err := s.readAuthorization(r.Context(), params) // the client may be gone since
 	if err != nil {
-		s.refuse(w, r, a, asError(err))
+		s.refuse(w, r, a, asError(err), false)
 		return
 	}
 	recordOf(r).client = a.client.ID
 	if form.Get("decision") != "approve" {
-		s.refuse(w, r, a, fail(codeAccessDenied, "the person declined"))
+		s.refuse(w, r, a, &Error{Code: codeAccessDenied, Text: "the person declined", Status: http.StatusForbidden}, false)
 		return
 	}
 	life := strangerTime

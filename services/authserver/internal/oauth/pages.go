@@ -101,8 +101,35 @@ func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error, a *
 	if a != nil {
 		data.Actions = []action{
 			{"Try again", template.URL(s.cfg.AuthorizeOrigin + pathAuthorize + "?" + a.params.Encode()), true},
-			{"Back to " + clientName(a), template.URL(s.errorRedirect(a, e)), false},
+			s.back(a, e, false),
 		}
+	}
+	s.write(w, r, e.status(), "message.html", &data.page, &data)
+}
+
+// back is the way to the application, which hears of e. It says where it leads.
+func (s *Server) back(a *authorization, e *Error, main bool) action {
+	return action{"Back to " + clientName(a) + " at " + a.to.shown(), template.URL(s.errorRedirect(a, e)), main}
+}
+
+// refusalPage tells a person what the application would have heard, and leaves it to them to go there.
+func (s *Server) refusalPage(w http.ResponseWriter, r *http.Request, e *Error, a *authorization) {
+	noteError(r, e)
+	data := struct {
+		page
+		Paragraphs []string
+		Actions    []action
+	}{
+		page: page{Title: "This request was refused"},
+		Paragraphs: []string{
+			clientName(a) + " asked for something that is not possible here: " + e.Text + ".",
+			"You were not sent back to it, because nobody has agreed to it in this browser. Nobody has checked the name, or the address.",
+		},
+		Actions: []action{s.back(a, e, false)},
+	}
+	if e.Code == codeAccessDenied {
+		data.Title = "Nothing was connected"
+		data.Paragraphs = []string{clientName(a) + " was not connected to " + s.cfg.Name + ". You may close this page."}
 	}
 	s.write(w, r, e.status(), "message.html", &data.page, &data)
 }
@@ -135,7 +162,7 @@ func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authoriza
 			"Ask the administrators of " + s.cfg.Name + " to assign one of its app roles to your account in Microsoft Entra, to you or to a group that you are a direct member of. Then sign in again.",
 		},
 		Actions: []action{
-			{"Back to " + clientName(a), template.URL(s.errorRedirect(a, fail(codeAccessDenied, "the account has no role here"))), true},
+			s.back(a, fail(codeAccessDenied, "the account has no role here"), true),
 			{"Use another account", template.URL(s.cfg.AuthorizeOrigin + pathAuthorize + "?" + again.Encode()), false},
 		},
 	}

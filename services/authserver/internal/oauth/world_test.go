@@ -40,6 +40,7 @@ const (
 	audience     = "https://mcp.example.com"
 	endpointURL  = "https://mcp.example.com/mcp"
 	callbackURI  = "http://127.0.0.1:54321/callback"
+	webCallback  = "https://app.example.com/cb"
 )
 
 // world is the authorization server on a real listener, with a simulated Entra tenant behind it.
@@ -321,14 +322,19 @@ func (w *world) register(body string) answer {
 }
 
 // app registers a client with a loopback redirect URI without a port, as native clients do.
-func (w *world) app() *app {
+func (w *world) app() *app { return w.appAt("http://127.0.0.1/callback", callbackURI) }
+
+// webApp registers a client on the web.
+func (w *world) webApp() *app { return w.appAt(webCallback, webCallback) }
+
+func (w *world) appAt(registers, uses string) *app {
 	w.t.Helper()
-	a := w.register(`{"client_name":"Test Client","redirect_uris":["http://127.0.0.1/callback"]}`)
+	a := w.register(`{"client_name":"Test Client","redirect_uris":["` + registers + `"]}`)
 	var out registered
 	if err := json.Unmarshal([]byte(a.body), &out); err != nil || a.status != http.StatusCreated {
 		w.t.Fatalf("registration: %d %s", a.status, a.body)
 	}
-	return &app{w: w, id: out.ClientID, redirect: callbackURI}
+	return &app{w: w, id: out.ClientID, redirect: uses}
 }
 
 // flow is one sign-in of an app.

@@ -32,14 +32,14 @@ func (d *DB) RenewBrowser(ctx context.Context, id int64, cookie string, until ti
 	return d.change(ctx, ErrNotFound, "UPDATE browsers SET cookie_hash = ?, expires_at = ? WHERE id = ?", Hash(cookie), micros(until), id)
 }
 
-// SignIn notes who signed in, and what they agreed to for which client. What another person agreed to is forgotten.
-func (d *DB) SignIn(ctx context.Context, browser int64, sub, clientID string, consent []byte) error {
+// SignIn notes who signed in, and what they agreed to for which client, which is answered at redirect. What another person
+// agreed to is forgotten.
+func (d *DB) SignIn(ctx context.Context, browser int64, sub, clientID, redirect string, consent []byte) error {
 	return d.Tx(ctx, func(ctx context.Context) error {
 		if err := d.forgetOthers(ctx, browser, sub); err != nil {
 			return err
 		}
-		_, err := d.exec(ctx, `INSERT INTO consents VALUES (?, ?, ?) ON CONFLICT (browser, client_id) DO UPDATE SET digest = excluded.digest`,
-			browser, clientID, consent)
+		_, err := d.exec(ctx, `INSERT OR REPLACE INTO consents VALUES (?, ?, ?, ?)`, browser, clientID, consent, redirect)
 		return err
 	})
 }
@@ -64,4 +64,11 @@ func (d *DB) Consented(ctx context.Context, browser int64, clientID string, cons
 		return false, nil
 	}
 	return subtle.ConstantTimeCompare(agreed, consent) == 1, err
+}
+
+// Agreed says whether somebody agreed in that browser that this client is answered at redirect, whatever else it asked for.
+func (d *DB) Agreed(ctx context.Context, browser int64, clientID, redirect string) (bool, error) {
+	var n int
+	err := d.row(ctx, "SELECT count(*) FROM consents WHERE browser = ? AND client_id = ? AND redirect = ?", []any{browser, clientID, redirect}, &n)
+	return n == 1, err
 }

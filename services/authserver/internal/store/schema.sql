@@ -27,6 +27,7 @@ CREATE TABLE consents (
 	browser   INTEGER NOT NULL REFERENCES browsers (id) ON DELETE CASCADE,
 	client_id TEXT NOT NULL,
 	digest    BLOB NOT NULL, -- of what was agreed to
+	redirect  TEXT NOT NULL, -- scheme and host that were on the page
 	PRIMARY KEY (browser, client_id)
 ) STRICT;
 

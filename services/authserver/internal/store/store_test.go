@@ -140,12 +140,20 @@ func testBrowsers(t *testing.T, d *DB) {
 		must(t, err)
 		return ok
 	}
-	must(t, d.SignIn(ctx, b.ID, "ann", "c1", []byte("x")))
-	must(t, d.SignIn(ctx, b.ID, "ann", "c2", []byte("y")))
+	must(t, d.SignIn(ctx, b.ID, "ann", "c1", "https://a", []byte("x")))
+	must(t, d.SignIn(ctx, b.ID, "ann", "c2", "https://a", []byte("y")))
 	if !agreed("c1", "x") || !agreed("c2", "y") || agreed("c1", "y") || agreed("c3", "x") {
 		t.Error("consents of one person are mixed up")
 	}
-	must(t, d.SignIn(ctx, b.ID, "bob", "c2", []byte("y")))
+	for _, tt := range []struct {
+		client, redirect string
+		want             bool
+	}{{"c1", "https://a", true}, {"c1", "https://b", false}, {"c3", "https://a", false}} {
+		if got, err := d.Agreed(ctx, b.ID, tt.client, tt.redirect); got != tt.want || err != nil {
+			t.Errorf("%s at %s: agreed %t, %v", tt.client, tt.redirect, got, err)
+		}
+	}
+	must(t, d.SignIn(ctx, b.ID, "bob", "c2", "https://a", []byte("y")))
 	if agreed("c1", "x") || !agreed("c2", "y") {
 		t.Error("another person has the consents of the one before")
 	}
@@ -503,7 +511,7 @@ func testClean(t *testing.T, d *DB) {
 	ctx := t.Context()
 	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Minute))
 	must(t, err)
-	must(t, d.SignIn(ctx, b.ID, "ann", "c1", []byte("x")))
+	must(t, d.SignIn(ctx, b.ID, "ann", "c1", "https://a", []byte("x")))
 	must(t, d.AddPending(ctx, "state", &Pending{Stage: StageUpstream, Browser: b.ID, Expires: now.Add(time.Minute)}, 10))
 	must(t, d.AddClient(ctx, &Client{ID: "c1", Created: now, Expires: now.Add(time.Minute)}, 10))
 	f := family("f1")
