@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"strings"
 
 	"vmcp/internal/gatewayconfig"
@@ -58,8 +59,14 @@ func (c *config) flags(fs *flag.FlagSet) {
 }
 
 func (c *config) validate() error {
+	var errs []error
 	if len(c.source.Paths) == 0 {
-		return errors.New("-config is missing: name the YAML files of the gateway")
+		errs = append(errs, errors.New("-config is missing: name the YAML files of the gateway"))
 	}
-	return nil
+	for flag, value := range map[string]string{"authz": c.authz, "seal-keys": c.sealKeys, "session-keys": c.sessionKeys} {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("-%s is empty", flag))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -45,12 +45,15 @@ func TestFlags(t *testing.T) {
 			t.Errorf("-run %q is accepted", bad)
 		}
 	}
-	c, err = parse()
+	c, err = parse("-authz", "", "-seal-keys", "", "-session-keys", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.validate(); err == nil || !strings.Contains(err.Error(), "-config") {
-		t.Errorf("%v, want -config named", err)
+	err = c.validate()
+	for _, flag := range []string{"-config", "-authz", "-seal-keys", "-session-keys"} {
+		if err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%v does not name %s", err, flag)
+		}
 	}
 }
 

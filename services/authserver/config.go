@@ -41,6 +41,9 @@ func (c *config) validate() error {
 	if len(c.source.Paths) == 0 {
 		errs = append(errs, errors.New("-config is missing: name the YAML files of the gateway"))
 	}
+	if c.keys == "" {
+		errs = append(errs, errors.New("-keys is empty: name the directory of the keys"))
+	}
 	if c.state == "" {
 		errs = append(errs, errors.New("-state is empty: name a directory for the database"))
 	}

@@ -43,8 +43,8 @@ func TestFlags(t *testing.T) {
 
 // TestValidate: every problem at once.
 func TestValidate(t *testing.T) {
-	err := parse(t, "-state", "", "-entra-address", "https://login.example.com").validate()
-	for _, flag := range []string{"-config", "-state", "-entra-address"} {
+	err := parse(t, "-state", "", "-keys", "", "-entra-address", "https://login.example.com").validate()
+	for _, flag := range []string{"-config", "-state", "-keys", "-entra-address"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%v does not name %s", err, flag)
 		}

@@ -58,7 +58,24 @@ func (c *config) validate() error {
 	if _, err := c.loopbackPort(); err != nil {
 		errs = append(errs, err)
 	}
+	for flag, value := range map[string]string{"seal-keys": c.sealKeys, "audit-log": c.auditLog} {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("-%s is empty", flag))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// fits says whether the flags are those of the documents. Without authserver's feed a token that was revoked would be let
+// in until it expires, and nobody would notice.
+func (c *config) fits(gw *gatewayconfig.Gateway) error {
+	switch own := gw.Authz.Issuer.Own && !gw.Authz.Anonymous; {
+	case own && c.authserver == "":
+		return errors.New("the documents have an authServerConfig, but -authserver is missing: name the address where authserver tells its keys and revocations")
+	case !own && c.authserver != "":
+		return errors.New("-authserver is given, but nobody signs in by an authServerConfig of the documents: its keys and revocations would mean nothing")
+	}
+	return nil
 }
 
 // kept is the path of a file in the state directory; empty where there is none.

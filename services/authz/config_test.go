@@ -41,10 +41,24 @@ func TestFlags(t *testing.T) {
 
 // TestValidate: every problem at once.
 func TestValidate(t *testing.T) {
-	err := parse(t, "-client-address", "nonsense").validate()
-	for _, flag := range []string{"-config", "-aggregator", "-client-address"} {
+	err := parse(t, "-client-address", "nonsense", "-seal-keys", "", "-audit-log", "").validate()
+	for _, flag := range []string{"-config", "-aggregator", "-client-address", "-seal-keys", "-audit-log"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%v does not name %s", err, flag)
+		}
+	}
+}
+
+// T55: whose tokens are ours is watched for revocations, or does not start.
+func TestAuthserverFlagFitsDocuments(t *testing.T) {
+	for _, tt := range []struct {
+		own, anonymous bool
+		flag           string
+		ok             bool
+	}{{own: true, flag: "unix:/x", ok: true}, {own: true}, {flag: "unix:/x"}, {ok: true}, {own: true, anonymous: true, flag: "unix:/x"}, {anonymous: true, ok: true}} {
+		gw := &gatewayconfig.Gateway{Authz: gatewayconfig.Authz{Issuer: gatewayconfig.Issuer{Own: tt.own}, Anonymous: tt.anonymous}}
+		if err := parse(t, "-authserver", tt.flag).fits(gw); (err == nil) != tt.ok {
+			t.Errorf("%+v: %v", tt, err)
 		}
 	}
 }

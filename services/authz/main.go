@@ -54,6 +54,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.fits(gw); err != nil {
+		return err
+	}
 	loopback, err := cfg.loopbackPort()
 	if err != nil {
 		return err
@@ -89,14 +92,13 @@ func run(ctx context.Context, log *zap.Logger) error {
 		Engine: eng, Keys: sealKeys, Audit: auditLog, Log: log,
 	}
 	if !gw.Authz.Anonymous {
-		own := gw.Authz.Issuer.Own && cfg.authserver != ""
 		check.Verifier, err = token.New(token.Config{
-			Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: cfg.kept("issuer-keys.json"), Pushed: own, Log: log,
+			Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: cfg.kept("issuer-keys.json"), Pushed: gw.Authz.Issuer.Own, Log: log,
 		}, extauthz.NewCaller)
 		if err != nil {
 			return err
 		}
-		if own {
+		if gw.Authz.Issuer.Own {
 			conn, err := identity.Dial(cfg.authserver, mtls.RoleAuthServer)
 			if err != nil {
 				return fmt.Errorf("authserver: %w", err)

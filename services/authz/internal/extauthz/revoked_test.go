@@ -18,7 +18,7 @@ func kept(t *testing.T, kind, value string, silence time.Duration) *revocation.L
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "revocations.json")
 	at := time.Now()
-	text := fmt.Sprintf(`[{"kind":%q,"value":%q,"revoked_at_ms":%d,"forget_at_ms":%d}]`, kind, value, at.UnixMilli(), at.Add(time.Hour).UnixMilli())
+	text := fmt.Sprintf(`{"heard_at_ms":%d,"revocations":[{"kind":%q,"value":%q,"revoked_at_ms":%d,"forget_at_ms":%d}]}`, at.UnixMilli(), kind, value, at.UnixMilli(), at.Add(time.Hour).UnixMilli())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestRevoked(t *testing.T) {
 	}
 	for sub, want := range map[string]codes.Code{"ann": codes.Unauthenticated, "bob": codes.OK} {
 		file := filepath.Join(t.TempDir(), "revocations.json")
-		text := fmt.Sprintf(`[{"kind":"sub","value":%q,"revoked_at_ms":%d,"forget_at_ms":%d}]`, sub, time.Now().UnixMilli(), time.Now().Add(time.Hour).UnixMilli())
+		text := fmt.Sprintf(`{"heard_at_ms":%d,"revocations":[{"kind":"sub","value":%q,"revoked_at_ms":%d,"forget_at_ms":%d}]}`, time.Now().UnixMilli(), sub, time.Now().UnixMilli(), time.Now().Add(time.Hour).UnixMilli())
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

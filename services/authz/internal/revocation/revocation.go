@@ -1,7 +1,8 @@
 // Package revocation knows which access tokens were ended before their time. It owns the list and the watching of
 // authserver's feed; who is refused for it, and how, is extauthz's and permit's.
 //
-// The last list stays on disk, so that a restart while authserver is away forgets nothing.
+// The last list stays on disk, with the time when authserver was last heard: a restart while authserver is away forgets
+// nothing, and does not make the silence shorter. Who has never heard a whole list lets nobody in.
 package revocation
 
 import (
@@ -40,7 +41,9 @@ type List struct {
 
 	mu      sync.RWMutex
 	entries map[entry]times
-	heard   time.Time // the last message of the feed; at first, when we started
+	started time.Time
+	heard   time.Time // the last message of the feed since a whole list, by this process or one before; zero: never
+	saved   time.Time // heard, when the list was last saved
 	quiet   bool      // the silence was logged
 }
 
@@ -58,12 +61,15 @@ const (
 	client  = "client_id"
 )
 
+// saveEvery is how much of a silence a restart may add: it must be far below any limit of it.
+const saveEvery = 5 * time.Second
+
 // warnAfter is the silence that an operator should know of.
 const warnAfter = 5 * time.Second
 
 // New returns the list as it was kept.
 func New(cfg Config) *List {
-	l := &List{cfg: cfg, entries: map[entry]times{}, heard: time.Now()}
+	l := &List{cfg: cfg, entries: map[entry]times{}, started: time.Now()}
 	if err := l.load(); err != nil {
 		cfg.Log.Warn("reading the kept revocations", zap.String("file", cfg.File), zap.Error(err))
 	}
@@ -106,12 +112,26 @@ func (l *List) RevokedPayload(payload []byte) bool {
 func (l *List) Silence() time.Duration {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	return l.silence()
+}
+
+// silence needs mu.
+func (l *List) silence() time.Duration {
+	if l.heard.IsZero() {
+		return time.Since(l.started)
+	}
 	return time.Since(l.heard)
 }
 
-// Ready says why nobody can be let in: the feed is silent, so a token may have been ended without our knowing.
+// Ready says why nobody can be let in: there is no list yet, or the feed is silent, so a token may have been ended without
+// our knowing.
 func (l *List) Ready() error {
-	if s := l.Silence(); l.cfg.Silence > 0 && s > l.cfg.Silence {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.heard.IsZero() {
+		return errors.New("authserver has not told its revocations yet")
+	}
+	if s := l.silence(); l.cfg.Silence > 0 && s > l.cfg.Silence {
 		return fmt.Errorf("authserver says nothing about revocations for %v", s.Round(time.Second))
 	}
 	return nil
@@ -144,9 +164,9 @@ func (l *List) Watch(ctx context.Context, conn grpc.ClientConnInterface) error {
 func (l *List) warn(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.quiet && time.Since(l.heard) > warnAfter {
+	if s := l.silence(); !l.quiet && s > warnAfter {
 		l.quiet = true
-		l.cfg.Log.Warn("authserver says nothing about revocations", zap.Duration("silence", time.Since(l.heard)), zap.Error(err))
+		l.cfg.Log.Warn("authserver says nothing about revocations", zap.Duration("silence", s), zap.Error(err))
 	}
 }
 
@@ -216,15 +236,16 @@ func (l *List) merge(news map[entry]times) {
 	}
 }
 
-// add puts news in force and says whether anything changed.
-func (l *List) add(news map[entry]times) (changed bool) {
+// add puts news in force and says whether the list is to be saved.
+func (l *List) add(news map[entry]times) (save bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	if l.quiet {
-		l.cfg.Log.Info("authserver speaks about revocations again", zap.Duration("silence", now.Sub(l.heard)))
+		l.cfg.Log.Info("authserver speaks about revocations again", zap.Duration("silence", l.silence()))
 	}
 	l.heard, l.quiet = now, false
+	changed := false
 	for e, at := range news {
 		if next := later(l.entries[e], at); next != l.entries[e] {
 			l.entries[e], changed = next, true
@@ -236,7 +257,13 @@ func (l *List) add(news map[entry]times) (changed bool) {
 			changed = true
 		}
 	}
-	return changed
+	return changed || now.Sub(l.saved) > saveEvery
+}
+
+// file is what lies on disk.
+type file struct {
+	Heard int64  `json:"heard_at_ms"`
+	List  []kept `json:"revocations"`
 }
 
 // kept is one entry in the file.
@@ -255,15 +282,18 @@ func (l *List) load() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var list []kept
+	var f file
 	if err == nil {
-		err = json.Unmarshal(raw, &list)
+		err = json.Unmarshal(raw, &f)
 	}
 	if err != nil {
 		return err
 	}
-	for _, k := range list {
+	for _, k := range f.List {
 		l.entries[entry{k.Kind, k.Value}] = times{k.Revoked, k.Forget}
+	}
+	if heard := time.UnixMilli(f.Heard); f.Heard > 0 && !heard.After(time.Now()) { // else the clock was turned back
+		l.heard, l.saved = heard, heard
 	}
 	return nil
 }
@@ -273,13 +303,14 @@ func (l *List) save() error {
 	if l.cfg.File == "" {
 		return nil
 	}
-	l.mu.RLock()
-	list := make([]kept, 0, len(l.entries))
+	l.mu.Lock()
+	l.saved = l.heard // also where it fails: then it is tried again in a while
+	f := file{Heard: l.heard.UnixMilli(), List: make([]kept, 0, len(l.entries))}
 	for e, at := range l.entries {
-		list = append(list, kept{e.Kind, e.Value, at.Revoked, at.Forget})
+		f.List = append(f.List, kept{e.Kind, e.Value, at.Revoked, at.Forget})
 	}
-	l.mu.RUnlock()
-	raw, err := json.Marshal(list)
+	l.mu.Unlock()
+	raw, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}

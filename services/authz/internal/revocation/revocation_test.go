@@ -198,20 +198,55 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// T55: nobody is let in before a whole list is there, or when the last word of authserver is too long ago; a restart makes
+// neither better.
 func TestSilence(t *testing.T) {
+	const limit = time.Minute
 	f, conn := serve(t)
-	l := New(Config{Silence: 200 * time.Millisecond, Log: zap.NewNop()})
-	if err := l.Ready(); err != nil {
-		t.Errorf("at the start: %v", err)
+	cfg := Config{File: filepath.Join(t.TempDir(), "revocations.json"), Silence: limit, Log: zap.NewNop()}
+	l := New(cfg)
+	stop := watch(t, l, conn)
+	f.updates <- &gatewayv1.RevocationsUpdate{Revocations: []*gatewayv1.Revocation{tsid("s1")}}
+	for _, before := range []*List{l, New(cfg), New(Config{Log: zap.NewNop()})} {
+		if before.Ready() == nil {
+			t.Error("ready before the first list")
+		}
 	}
-	waitFor(t, "the silence", func() bool { return l.Ready() != nil && strings.Contains(l.Ready().Error(), "revocations") })
-	watch(t, l, conn)
 	f.updates <- &gatewayv1.RevocationsUpdate{SnapshotComplete: true}
-	waitFor(t, "the end of the silence", func() bool { return l.Ready() == nil })
-	forever := New(Config{Log: zap.NewNop()})
-	forever.heard = time.Now().Add(-time.Hour)
-	if err := forever.Ready(); err != nil {
-		t.Errorf("without a limit: %v", err)
+	waitFor(t, "the first list", func() bool { return l.Ready() == nil })
+	stop()
+	l.heard = l.heard.Add(-limit)
+	if err := l.Ready(); err == nil || !strings.Contains(err.Error(), "revocations") {
+		t.Errorf("a silent feed: %v", err)
+	}
+	for age, want := range map[time.Duration]bool{0: true, limit / 2: true, limit: false, -limit: false} { // of the kept word
+		l.heard = time.Now().Add(-age)
+		if err := l.save(); err != nil {
+			t.Fatal(err)
+		}
+		if err := New(cfg).Ready(); (err == nil) != want {
+			t.Errorf("restarted %v after the last word: %v, want ready %t", age, err, want)
+		}
+		unlimited := cfg
+		unlimited.Silence = 0
+		if err := New(unlimited).Ready(); (err == nil) != (age >= 0) {
+			t.Errorf("restarted %v after the last word, without a limit: %v", age, err)
+		}
+	}
+}
+
+// What an idle feed says last is kept now and then, so that a restart after a quiet day is not a silent day.
+func TestHeardIsKept(t *testing.T) {
+	cfg := Config{File: filepath.Join(t.TempDir(), "revocations.json"), Silence: time.Minute, Log: zap.NewNop()}
+	l := New(cfg)
+	l.merge(nil)
+	l.saved = l.saved.Add(-time.Hour)
+	if err := os.Remove(cfg.File); err != nil {
+		t.Fatal(err)
+	}
+	l.merge(nil)
+	if err := New(cfg).Ready(); err != nil {
+		t.Error(err)
 	}
 }
 
