@@ -127,11 +127,7 @@ func TestNPM(t *testing.T) {
 	serve(t, "http://"+addr+"/mcp", []string{"PORT=" + port}, "node", everything, "streamableHttp")
 	w := startWith(t, guide, func(cfg *stack.Config) {
 		cfg.Run = append(cfg.Run, "npm/server-everything=node "+everything+" stdio")
-	}, behind("everything-http", "http://"+addr+"/mcp"), func(docs string) string {
-		return strings.NewReplacer("MCPServerEntry", "MCPServer", "NAME", "everything-stdio",
-			"  transport: streamable-http\n  allowPrivateEndpoint: true\n  remoteUrl: URL", "  transport: stdio\n  image: npm/server-everything").
-			Replace(entryDocument) + "\n---\n" + docs
-	})
+	}, behind("everything-http", "http://"+addr+"/mcp"), stdioServer("everything-stdio", "npm/server-everything"))
 	token := w.token("ann", "mcp-developers")
 	scout := &caller{w: w, token: token}
 	backends := []string{"everything-http", "everything-stdio"}

@@ -102,11 +102,15 @@ func newWorld(t *testing.T, addr, file string, edits ...edit) *world {
 		Bin: bin, Tools: filepath.Join(root, ".tools"),
 	}
 	w.writeDocs(t, docs)
+	calls := filepath.Join(dir, "calls") // beside the state, which servers cannot reach
+	if err := os.Mkdir(calls, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for image, server := range map[string]string{
 		"ghcr.io/github/github-mcp-server:latest":               "github",
 		"ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1": "kubernetes",
 	} {
-		w.seen[server+"-backend"] = filepath.Join(dir, server+".calls")
+		w.seen[server+"-backend"] = filepath.Join(calls, server)
 		w.cfg.Run = append(w.cfg.Run, image+"="+filepath.Join(bin, server+"-mcp")+" --record "+w.seen[server+"-backend"])
 	}
 	return w

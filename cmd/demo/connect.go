@@ -35,9 +35,9 @@ The gateway stays up until Ctrl-C:  %[1]s
     then transport Streamable HTTP, URL %[1]s
 
   Policies    %[3]s/gateway.yaml    save a change, and it is in force within two seconds
-  Audit trail %[3]s/audit.jsonl     who called what, and which policy decided
-  Access log  %[3]s/access.jsonl    what Envoy saw
-  Logs        %[3]s/*.log
+  Audit trail %[3]s/state/audit.jsonl  who called what, and which policy decided
+  Access log  %[3]s/state/access.jsonl what Envoy saw
+  Logs        %[3]s/state/*.log
 
 `, s.URL, accounts.String(), relative(d.dir))
 	return nil

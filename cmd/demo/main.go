@@ -79,7 +79,7 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 	defer stop()
 	s, err := stack.Start(ctx, d.stack())
 	if err != nil {
-		return fmt.Errorf("%w\nlogs: %s", err, d.dir)
+		return fmt.Errorf("%w\nlogs: %s", err, d.file("state"))
 	}
 	show := d.show(ctx, s)
 	if show == nil && !once {
@@ -89,7 +89,7 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 		stop()
 	}
 	if err := errors.Join(show, s.Wait()); err != nil {
-		return fmt.Errorf("%w\nlogs: %s", err, d.dir)
+		return fmt.Errorf("%w\nlogs: %s", err, d.file("state"))
 	}
 	if once {
 		return os.RemoveAll(d.dir)
@@ -111,6 +111,9 @@ func (d *demo) makeDir(once bool) (string, error) {
 
 func (d *demo) file(name string) string { return filepath.Join(d.dir, name) }
 
+// record is where a server writes what was called, beside the state, which it cannot reach.
+func (d *demo) record(server string) string { return d.file("calls/" + server) }
+
 // writeDocuments copies the example with this run's address, and makes the secrets that it names: the simulated tenant
 // takes any client secret, the demo's GitHub server any token.
 func (d *demo) writeDocuments() error {
@@ -123,6 +126,9 @@ func (d *demo) writeDocuments() error {
 		return err
 	}
 	docs := strings.NewReplacer(exampleClient, "http://localhost:"+port).Replace(string(text))
+	if err := os.Mkdir(d.file("calls"), 0o700); err != nil {
+		return err
+	}
 	for name, key := range map[string]string{"idp-client-secret": "client-secret", "github-pat": "token"} {
 		if err := os.MkdirAll(d.file("secrets/"+name), 0o700); err != nil {
 			return err
@@ -138,12 +144,12 @@ func (d *demo) writeDocuments() error {
 func (d *demo) stack() stack.Config {
 	bin := filepath.Join(d.root, "bin")
 	program := func(image, server string) string {
-		return image + "=" + relative(filepath.Join(bin, server+"-mcp")) + " --record " + relative(d.file(server+".calls"))
+		return image + "=" + relative(filepath.Join(bin, server+"-mcp")) + " --record " + relative(d.record(server))
 	}
 	return stack.Config{
 		Source:   gatewayconfig.Source{Paths: []string{relative(d.file("gateway.yaml"))}, Secrets: relative(d.file("secrets"))},
 		EntraSim: true,
-		Listen:   d.listen, State: d.dir, Bin: bin, Tools: filepath.Join(d.root, ".tools"), Progress: d.out,
+		Listen:   d.listen, State: d.file("state"), Bin: bin, Tools: filepath.Join(d.root, ".tools"), Progress: d.out,
 		Run: []string{
 			program("ghcr.io/github/github-mcp-server:latest", "github"),
 			program("ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1", "kubernetes"),

@@ -36,7 +36,7 @@ func (d *demo) show(ctx context.Context, s *stack.Stack) error {
 		wrong = append(wrong, fmt.Sprintf("without a token: HTTP status %d, want 401", status))
 	}
 	// What the server itself wrote down: nothing but the calls of those who may.
-	deletions, err := d.recorded("kubernetes.calls", "delete_namespace")
+	deletions, err := d.recorded("kubernetes", "delete_namespace")
 	if err != nil {
 		return err
 	}
@@ -94,8 +94,8 @@ func compare(seen map[person]map[string]cell) []string {
 }
 
 // recorded counts the calls of a tool in a server's own record.
-func (d *demo) recorded(file, tool string) (int, error) {
-	text, err := os.ReadFile(d.file(file))
+func (d *demo) recorded(server, tool string) (int, error) {
+	text, err := os.ReadFile(d.record(server))
 	if err != nil {
 		return 0, fmt.Errorf("reading what the server recorded: %w", err)
 	}

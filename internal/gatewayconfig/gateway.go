@@ -102,6 +102,7 @@ type Aggregator struct {
 	WorkloadTimeout map[string]time.Duration // operational.timeouts.perWorkload
 	Failure         Failure
 	PassHeaders     []string // passthroughHeaders
+	SecretFiles     []string // that hold a Secret document: not for the eyes of programs that the aggregator starts
 }
 
 // WorkloadTools is aggregation.tools[] of one backend, with its toolConfigRef merged in.

@@ -59,6 +59,9 @@ func (r *resolver) resolve() {
 	r.aggregation()
 
 	for _, d := range r.docs {
+		if files := &r.gateway.Aggregator.SecretFiles; d.kind == "Secret" && !slices.Contains(*files, d.file) {
+			*files = append(*files, d.file)
+		}
 		if d.reached {
 			r.noteUnused(d)
 			continue

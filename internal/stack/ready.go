@@ -104,6 +104,20 @@ func backends(ctx context.Context, client *http.Client) ([]Backend, error) {
 	return status.Backends, err
 }
 
+// showWarnings says what the aggregator cannot have on this machine.
+func (s *Stack) showWarnings(ctx context.Context, show *progress.Display) {
+	client := Client(s.sock("aggregator-admin"))
+	defer client.CloseIdleConnections()
+	_, text, err := get(ctx, client, "/status")
+	var status struct{ Warnings []string }
+	if err != nil || json.Unmarshal(text, &status) != nil {
+		return // the gateway is ready all the same, and its log has them
+	}
+	for _, w := range status.Warnings {
+		show.Note("warning: " + w)
+	}
+}
+
 func showBackends(ctx context.Context, client *http.Client, show *progress.Display) {
 	list, err := backends(ctx, client)
 	if err != nil {

@@ -61,7 +61,11 @@ func (s *Stack) aggregator(cfg *Config, programs []program) child.Config {
 	args := append(cfg.documents(),
 		"-listen", "unix:"+s.sock("aggregator"), "-catalog", "unix:"+s.sock("catalog"),
 		"-admin", "unix:"+s.sock("aggregator-admin"), "-authz", "unix:"+s.sock("authz"),
-		"-seal-keys", s.file("keys/seal"), "-session-keys", s.file("keys/session"), "-state", s.file("aggregator"))
+		"-seal-keys", s.file("keys/seal"), "-session-keys", s.file("keys/session"), "-state", s.file("aggregator"),
+		"-hide", s.State, "-hide", s.run)
+	if key := cfg.TLSKey; key != "" {
+		args = append(args, "-hide", key)
+	}
 	for _, p := range programs {
 		args = append(args, "-run", p.server+"="+p.command)
 	}

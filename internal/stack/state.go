@@ -51,12 +51,24 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 			return nil, err
 		}
 	}
-	// Sockets live in a short private path: a socket's path may have 107 bytes, a state directory's more.
-	if s.run, err = os.MkdirTemp("", "vmcp-"); err != nil {
+	if s.run, err = socketDirectory(s.State); err != nil {
 		s.release()
 		return nil, fmt.Errorf("making a directory for sockets: %w", err)
 	}
 	return s, nil
+}
+
+// socketDirectory is in the state directory, unless that has too long a path: a socket's may have 107 bytes. There it is
+// hidden from stdio servers with the rest; in the directory of temporary files, hiding it keeps them from making any.
+func socketDirectory(state string) (string, error) {
+	run := filepath.Join(state, "run")
+	if len(run)+len("/authserver-admin.sock") > 107 {
+		return os.MkdirTemp("", "vmcp-")
+	}
+	if err := os.RemoveAll(run); err != nil { // what a killed process left
+		return "", err
+	}
+	return run, os.Mkdir(run, 0o700)
 }
 
 // release undoes what prepare took; keys and logs stay.

@@ -1,7 +1,7 @@
 // Package stdio runs an MCP server as a child process and carries messages to and from it, one JSON text a line.
 //
-// It owns the process: its environment, its group, its end, and what it last said on stderr. It knows nothing of MCP
-// but the framing; a message is a line.
+// It owns the process: its environment, what it cannot reach, its group, its end, and what it last said on stderr. It
+// knows nothing of MCP but the framing; a message is a line.
 package stdio
 
 import (
@@ -36,8 +36,12 @@ var inherited = []string{"PATH", "HOME", "LANG", "TMPDIR", "USER"}
 type Config struct {
 	Command []string          // program and arguments
 	Env     map[string]string // besides PATH, HOME, LANG, TMPDIR and USER of this process
-	MaxLine int               // bytes of one line from the child; 0: 16 MiB
-	Log     *zap.Logger       // stderr of the child, at debug level; nil: none
+	// Hide are absolute paths of files and directories that the child can neither read, list nor change, whatever its
+	// arguments, where CanHide says that this can be had. Directories above them it cannot list, and make nothing there;
+	// what is beside them stays as it is. Nor can it signal, trace or read the memory of processes that are not its own.
+	Hide    []string
+	MaxLine int         // bytes of one line from the child; 0: 16 MiB
+	Log     *zap.Logger // stderr of the child, at debug level; nil: none
 }
 
 // Process is a running child. Write, Stop, Done and Err are safe for concurrent use, Read is for one goroutine.
@@ -51,6 +55,7 @@ type Process struct {
 	writing chan struct{} // a lock that a context can give up waiting for
 	in      *os.File
 	tail    *tail
+	temp    string // directory of its temporary files; empty: the usual one
 
 	done     chan struct{} // closed when the child has exited and err is set
 	err      error
@@ -71,6 +76,10 @@ func Start(cfg Config) (*Process, error) {
 	if cfg.MaxLine == 0 {
 		cfg.MaxLine = defaultMaxLine
 	}
+	path, err := exec.LookPath(cfg.Command[0])
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", cfg.Command[0], err)
+	}
 	p := &Process{
 		cmd:     exec.Command(cfg.Command[0], cfg.Command[1:]...),
 		maxLine: cfg.MaxLine,
@@ -78,14 +87,23 @@ func Start(cfg Config) (*Process, error) {
 		tail:    &tail{log: cfg.Log},
 		done:    make(chan struct{}),
 	}
-	p.cmd.Env = environ(cfg.Env)
+	p.cmd.Path, p.cmd.Env = path, environ(cfg.Env)
+	if len(cfg.Hide) > 0 && CanHide() == nil {
+		if p.temp, err = temporary(cfg.Hide); err != nil {
+			return nil, fmt.Errorf("starting %s: %w", cfg.Command[0], err)
+		}
+		if _, given := cfg.Env["TMPDIR"]; p.temp != "" && !given {
+			p.cmd.Env = append(p.cmd.Env, "TMPDIR="+p.temp) // of two values the last counts
+		}
+		confine(p.cmd, cfg.Hide)
+	}
 	p.cmd.SysProcAttr = processAttributes()
 
 	var pipes [3][2]*os.File
 	for i := range pipes {
 		r, w, err := os.Pipe()
 		if err != nil {
-			closeAll(pipes)
+			p.discard(pipes)
 			return nil, fmt.Errorf("starting %s: %w", cfg.Command[0], err)
 		}
 		pipes[i] = [2]*os.File{r, w}
@@ -99,7 +117,7 @@ func Start(cfg Config) (*Process, error) {
 	started := make(chan error)
 	go p.live(started, stderr)
 	if err := <-started; err != nil {
-		closeAll(pipes)
+		p.discard(pipes)
 		return nil, fmt.Errorf("starting %s: %w", cfg.Command[0], err)
 	}
 	for _, f := range []*os.File{pipes[0][0], pipes[1][1], pipes[2][1]} {
@@ -108,10 +126,18 @@ func Start(cfg Config) (*Process, error) {
 	return p, nil
 }
 
-func closeAll(pipes [3][2]*os.File) {
+// discard undoes a start that failed.
+func (p *Process) discard(pipes [3][2]*os.File) {
 	for _, pair := range pipes {
 		pair[0].Close()
 		pair[1].Close()
+	}
+	p.removeTemp()
+}
+
+func (p *Process) removeTemp() {
+	if p.temp != "" {
+		os.RemoveAll(p.temp) // what is left is in the way of nobody
 	}
 }
 
@@ -151,6 +177,7 @@ func (p *Process) live(started chan<- error, stderr *os.File) {
 	stderr.SetReadDeadline(time.Now().Add(drainPatience))
 	reading.Wait()
 	stderr.Close()
+	p.removeTemp()
 	if err == nil {
 		err = errors.New("it exited with status 0")
 	}

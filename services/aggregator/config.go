@@ -4,6 +4,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"vmcp/internal/gatewayconfig"
@@ -22,6 +24,7 @@ type config struct {
 	sealKeys    string
 	sessionKeys string
 	state       string
+	hide        []string
 	commands    commands
 }
 
@@ -55,7 +58,27 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
 	fs.StringVar(&c.sessionKeys, "session-keys", "/etc/vmcp/keys/session", "`directory` of the keys that seal session ids")
 	fs.StringVar(&c.state, "state", "", "`directory` for the last good lists of the backends; empty: none are kept")
+	fs.Func("hide", "`path` of the gateway that programs started here cannot reach, besides the directories named by the other flags, where the kernel has Landlock; may be repeated", func(path string) error {
+		c.hide = append(c.hide, path)
+		return nil
+	})
 	fs.Var(c.commands, "run", "`NAME=COMMAND ARGS…`: start this program for the MCPServer of that name; may be repeated")
+}
+
+// hidden are the absolute paths that no child may reach: everything of the gateway that this process knows of.
+func (c *config) hidden(gw *gatewayconfig.Gateway) ([]string, error) {
+	var all []string
+	for _, path := range slices.Concat(c.hide, []string{c.state, c.sealKeys, c.sessionKeys, c.tls, c.source.Secrets}, gw.Aggregator.SecretFiles) {
+		if path == "" {
+			continue
+		}
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, path)
+	}
+	return all, nil
 }
 
 func (c *config) validate() error {

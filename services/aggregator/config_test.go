@@ -5,6 +5,9 @@ import (
 	"flag"
 	"io"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +60,23 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// TestHidden: everything of the gateway that the flags and documents name is hidden from children, absolute.
+func TestHidden(t *testing.T) {
+	c, err := parse("-hide", "/state", "-hide", "/run/x", "-state", "aggregator", "-seal-keys", "/k/seal", "-session-keys", "/k/session", "-tls", "/tls", "-secrets", "/secrets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.hidden(&gatewayconfig.Gateway{Aggregator: gatewayconfig.Aggregator{SecretFiles: []string{"gateway.yaml"}}})
+	want := []string{"/state", "/run/x", filepath.Join(dir, "aggregator"), "/k/seal", "/k/session", "/tls", "/secrets", filepath.Join(dir, "gateway.yaml")}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestCommand(t *testing.T) {
 	c, err := parse("-run", "a=server --flag", "-run", "c=server")
 	if err != nil {
@@ -83,9 +103,12 @@ func TestStatus(t *testing.T) {
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix"}
 	inv := inventory.New(cfg, []*inventory.Source{inventory.NewSource("a", true)}, "", zap.NewNop())
 	w := httptest.NewRecorder()
-	status(inv)(w, httptest.NewRequest("GET", "/status", nil))
-	var got struct{ Backends []map[string]any }
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" {
+	status(inv, []string{"careful"})(w, httptest.NewRequest("GET", "/status", nil))
+	var got struct {
+		Backends []map[string]any
+		Warnings []string
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" || !slices.Equal(got.Warnings, []string{"careful"}) {
 		t.Errorf("%s, %v", w.Body, err)
 	}
 }

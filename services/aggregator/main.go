@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +23,7 @@ import (
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mtls"
+	"vmcp/internal/stdio"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/gateway"
@@ -59,6 +61,18 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return fmt.Errorf("session keys: %w", err)
 	}
 
+	hide, err := cfg.hidden(gw)
+	if err != nil {
+		return err
+	}
+	var warnings []string
+	if err := stdio.CanHide(); err != nil && starts(gw) {
+		warnings = append(warnings, "stdio servers can read the gateway's keys and state: "+err.Error())
+	}
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+
 	g, ctx := errgroup.WithContext(ctx)
 	backends := map[string]*backend.Backend{}
 	var sources []*inventory.Source
@@ -73,7 +87,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 			timeout = t
 		}
 		to := backend.New(backend.Config{
-			Backend: b, Command: command, Timeout: timeout, ServerInfo: gateway.ServerInfo(),
+			Backend: b, Command: command, Hide: hide, Timeout: timeout, ServerInfo: gateway.ServerInfo(),
 			OnListChanged: src.Changed, Log: log,
 		})
 		src.List = to.List
@@ -124,7 +138,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	gatewayv1.RegisterCatalogServer(catalogServer, &inventory.Server{Inventory: inv, Done: ctx.Done()})
 	admin := daemon.NewAdmin()
 	admin.AddCheck("backends", inv.Ready)
-	admin.Handle("GET /status", status(inv))
+	admin.Handle("GET /status", status(inv, warnings))
 	for _, s := range []struct {
 		address string
 		client  mtls.Role
@@ -163,10 +177,17 @@ func (c *config) command(b gatewayconfig.Backend) ([]string, error) {
 	return command, nil
 }
 
-// status lists the backends and their state, for people.
-func status(inv *inventory.Inventory) http.HandlerFunc {
+// starts says whether any backend is a child of this process.
+func starts(gw *gatewayconfig.Gateway) bool {
+	return slices.ContainsFunc(gw.Aggregator.Backends, func(b gatewayconfig.Backend) bool {
+		return b.Transport == gatewayconfig.TransportStdio
+	})
+}
+
+// status lists the backends and their state, and what is wrong here for as long as we run, for people.
+func status(inv *inventory.Inventory, warnings []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(map[string]any{"backends": inv.Status()}) // the client is gone where it fails
+		json.NewEncoder(w).Encode(map[string]any{"backends": inv.Status(), "warnings": warnings}) // the client is gone where it fails
 	}
 }

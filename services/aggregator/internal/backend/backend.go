@@ -37,6 +37,7 @@ const (
 type Config struct {
 	gatewayconfig.Backend
 	Command       []string      // of a stdio backend: the program and its arguments; Backend.Args follow
+	Hide          []string      // paths that no child can reach, see stdio.Config
 	Timeout       time.Duration // of one call, from Do to the response; 0: 60 s
 	ClientInfo    []byte        // our Implementation object as client of backends, JSON; nil: a constant
 	ServerInfo    []byte        // our Implementation object toward modern clients (HM-6); nil: none is written

@@ -71,6 +71,7 @@ func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
 	process, err := stdio.Start(stdio.Config{
 		Command: append(slices.Clone(b.cfg.Command), b.cfg.Args...),
 		Env:     env,
+		Hide:    b.cfg.Hide,
 		Log:     b.log,
 	})
 	if err != nil {
