@@ -114,7 +114,7 @@ func (c *chromium) do(t *testing.T, task task) visit {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		c.kill()
 		t.Fatalf("%s: no answer of the browser", task.URL)
 	}

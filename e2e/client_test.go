@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"vmcp/internal/mcpwire"
 )
@@ -45,7 +44,7 @@ func (w *world) send(t *testing.T, r request) answer {
 var plain = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 func (w *world) try(r request) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := w.http(ctx, r)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
@@ -24,7 +23,7 @@ type exchange struct {
 
 func (c *caller) start(t *testing.T, r request) *exchange {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	req, err := c.w.http(ctx, r)
 	if err != nil {

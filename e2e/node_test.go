@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -203,7 +202,7 @@ func nodeClient(t *testing.T, w *world, token string, p plan, dir, kind string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "client.mjs", kind)
 	cmd.Dir = dir
@@ -231,7 +230,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func goClient(t *testing.T, w *world, token string, p plan, opts *mcp.ClientSessionOptions) session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return goSession(t, ctx, &mcp.StreamableClientTransport{Endpoint: w.URL, HTTPClient: &http.Client{Transport: bearer{token}}}, p, opts)
 }

@@ -56,8 +56,8 @@ func TestRevoked(t *testing.T) {
 		t.Error("the next access token is not good")
 	}
 
-	get.end(t, 16*time.Second) // with the first keep-alive or delivery
-	listen.end(t, 16*time.Second)
+	get.end(t) // with the first keep-alive or delivery
+	listen.end(t)
 	select {
 	case _, ok := <-theirs.events:
 		if !ok {

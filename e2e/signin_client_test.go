@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -85,7 +84,7 @@ func nodeSignIn(t *testing.T, o *office, p plan, kind string) session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	const redirect = "http://localhost:8090/callback"
 	cmd := exec.CommandContext(ctx, "node", "client.mjs", kind)
@@ -133,7 +132,7 @@ func nodeSignIn(t *testing.T, o *office, p plan, kind string) session {
 // goSignIn is the Go SDK with its own helpers for OAuth.
 func goSignIn(t *testing.T, o *office, p plan, opts *mcp.ClientSessionOptions) session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	const redirect = "http://127.0.0.1:3142/callback"
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{

@@ -24,6 +24,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"vmcp/internal/durable"
 )
 
@@ -127,11 +129,12 @@ func Load(dir string) (*Ring, error) {
 	return r, nil
 }
 
-// Run rereads the directory every second until ctx ends. What cannot be read leaves the ring as it was; report is told.
-func (r *Ring) Run(ctx context.Context, report func(error)) error {
+// Run rereads the directory every second until ctx ends. What cannot be read leaves the ring as it was. It logs the ids
+// whenever they or the one that signs, the first, are others: so whoever rotates keys sees where a new one has arrived.
+func (r *Ring) Run(ctx context.Context, log *zap.Logger) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last := ""
+	last, known := "", r.ids()
 	for {
 		select {
 		case <-ctx.Done():
@@ -143,9 +146,21 @@ func (r *Ring) Run(ctx context.Context, report func(error)) error {
 			last = ""
 		} else if err.Error() != last { // once per trouble, not once a second
 			last = err.Error()
-			report(err)
+			log.Error("keys not reloaded", zap.Error(err))
+		}
+		if now := r.ids(); !slices.Equal(now, known) {
+			known = now
+			log.Info("keys", zap.String("dir", r.dir), zap.Strings("keys", now))
 		}
 	}
+}
+
+func (r *Ring) ids() []string {
+	var ids []string
+	for _, k := range r.keys.Load().list {
+		ids = append(ids, k.ID)
+	}
+	return ids
 }
 
 func (r *Ring) reload() error {

@@ -2,10 +2,17 @@ package keyring
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // TestRotation adds, breaks and removes keys while the ring is in use.
@@ -72,6 +79,48 @@ func TestRotation(t *testing.T) {
 	if err := ring.reload(); err == nil || ring.Newest().ID != "b" {
 		t.Errorf("an empty directory: %v, newest %s; want an error and the last key kept", err, ring.Newest().ID)
 	}
+}
+
+// TestRun: whoever rotates keys reads in the log which ones a process has, the one that signs first; and trouble once.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	write := func(id, text string, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, id), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(dir, id), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		write("a", New(), now.Add(-time.Hour))
+		ring, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		core, logs := observer.New(zap.InfoLevel)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- ring.Run(ctx, zap.New(core)) }()
+		time.Sleep(10 * time.Second)
+		write("b", New(), now)
+		time.Sleep(settle)
+		write("c", "abc", now)
+		time.Sleep(10 * time.Second)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		var said []string
+		for _, e := range logs.All() {
+			said = append(said, fmt.Sprint(e.Message, " ", e.ContextMap()["keys"]))
+		}
+		if diff := cmp.Diff(said, []string{"keys [a b]", "keys [b a]", "keys not reloaded <nil>"}); diff != "" {
+			t.Errorf("logged (-got +want):\n%s", diff)
+		}
+	})
 }
 
 // TestSeparation: one key gives unrelated results for different uses.

@@ -118,9 +118,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	context.AfterFunc(ctx, gate.Stop)
 	g.Go(func() error { return gate.Run(ctx) })
 	for _, keys := range []*keyring.Ring{sealKeys, sessionKeys} {
-		g.Go(func() error {
-			return keys.Run(ctx, func(err error) { log.Error("keys not reloaded", zap.Error(err)) })
-		})
+		g.Go(func() error { return keys.Run(ctx, log) })
 	}
 
 	g.Go(func() error {

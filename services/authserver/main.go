@@ -88,9 +88,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	g.Go(func() error { return upstream.Run(ctx) })
 	g.Go(func() error { return keys.Run(ctx) })
 	g.Go(func() error { return db.Run(ctx, func(err error) { log.Error("store", zap.Error(err)) }) })
-	g.Go(func() error {
-		return ring.Run(ctx, func(err error) { log.Error("authserver keys not reloaded", zap.Error(err)) })
-	})
+	g.Go(func() error { return ring.Run(ctx, log) })
 	g.Go(func() error {
 		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
 			if err == nil {

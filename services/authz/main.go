@@ -120,9 +120,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		g.Go(func() error { return replicas.run(ctx) })
 	}
-	g.Go(func() error {
-		return sealKeys.Run(ctx, func(err error) { log.Error("seal keys not reloaded", zap.Error(err)) })
-	})
+	g.Go(func() error { return sealKeys.Run(ctx, log) })
 	g.Go(func() error {
 		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
 			if err == nil {
