@@ -17,6 +17,7 @@ import (
 
 	"vmcp/internal/browser"
 	"vmcp/internal/child"
+	"vmcp/internal/freeport"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stack"
 	"vmcp/internal/token/tokentest"
@@ -121,7 +122,7 @@ func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error)
 	write := func(kind, name, spec string) { fmt.Fprintf(&docs, document, kind, name, spec) }
 	write("MCPGroup", "bench", "  description: bench")
 	for i := range n {
-		addr, err := stack.FreeAddress()
+		addr, err := freeport.Address()
 		if err != nil {
 			return fail(err)
 		}
@@ -137,7 +138,7 @@ func newLayout(ctx context.Context, n, tools int, tokens whose) (*layout, error)
 		write("MCPServerEntry", fmt.Sprintf("backend-%02d", i),
 			"  groupRef: {name: bench}\n  transport: streamable-http\n  remoteUrl: "+url)
 	}
-	listen, err := stack.FreeAddress()
+	listen, err := freeport.Address()
 	if err != nil {
 		return fail(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/freeport"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/stack"
@@ -172,7 +173,7 @@ func (w *world) dump(t *testing.T) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	address, err := stack.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"vmcp/internal/freeport"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stack"
 )
@@ -62,7 +63,7 @@ func run(ctx context.Context, listen string, once bool, out io.Writer) error {
 	}
 	d := &demo{root: filepath.Dir(filepath.Dir(self)), out: out}
 	if d.listen = listen; once {
-		if d.listen, err = stack.FreeAddress(); err != nil {
+		if d.listen, err = freeport.Address(); err != nil {
 			return err
 		}
 	} else if err := stack.CheckFree(listen); err != nil { // before the directory of a demo that runs is cleared

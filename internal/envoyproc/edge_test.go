@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"vmcp/internal/freeport"
 )
 
 // gateway is the shipped configuration on a real Envoy, with an authz and an aggregator that remember what they saw.
@@ -182,12 +184,11 @@ func tempDir(t testing.TB) string {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // prepare writes the rendered configuration of a gateway whose plain listener is open.

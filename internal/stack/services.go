@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"vmcp/internal/child"
+	"vmcp/internal/freeport"
 	"vmcp/internal/gatewayconfig"
 )
 
@@ -89,7 +90,7 @@ func (s *Stack) entrasim(cfg *Config, as *gatewayconfig.AuthServer) (child.Confi
 	if err != nil {
 		return child.Config{}, err
 	}
-	address, err := FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return child.Config{}, fmt.Errorf("--entra-sim: %w", err)
 	}

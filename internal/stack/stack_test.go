@@ -1,13 +1,16 @@
 package stack
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"vmcp/internal/child"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/secret"
 )
@@ -88,5 +91,44 @@ func TestPrograms(t *testing.T) {
 		if !strings.Contains(got, c.want) || strings.Contains(got, "hunter2") {
 			t.Errorf("command %q, --run %q: %s, want in it %s", c.command, c.run, got, c.want)
 		}
+	}
+}
+
+// TestKill: a service that was killed runs again when it is told to, also where that comes before its end was noticed.
+func TestKill(t *testing.T) {
+	s := &Stack{pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.supervise(ctx, child.Config{Name: "one", Path: "/bin/sleep", Args: []string{"600"}, Log: filepath.Join(t.TempDir(), "log")})
+	}()
+	next := func(old int) int {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			if pid := s.PID("one"); pid != old {
+				return pid
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("supervise ended: %v", err)
+			default:
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("no other process")
+			}
+		}
+	}
+	pid := next(0)
+	for range 3 {
+		again, err := s.Kill("one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		again()
+		pid = next(pid)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -20,7 +20,8 @@ func (s *Stack) supervise(ctx context.Context, c child.Config) error {
 		err := child.Run(one, c)
 		cancel()
 		s.mu.Lock()
-		down := s.down[c.Name]
+		down := s.down[c.Name] // also where it may be started again by now: the end was a wanted one
+		delete(s.down, c.Name)
 		s.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
@@ -46,12 +47,7 @@ func (s *Stack) Kill(name string) (start func(), err error) {
 	if err := syscall.Kill(s.pids[name], syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("killing %s: %w", name, err)
 	}
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.down, name)
-		close(down)
-	}, nil
+	return func() { close(down) }, nil
 }
 
 // Restart stops a service and starts it again. It returns when it has been told to stop.
