@@ -1,0 +1,224 @@
+package token
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmcp/internal/token/tokentest"
+)
+
+// clocked runs v over the issuer's keys by a fake clock, so without a network: each fetch takes that long.
+func clocked(t *testing.T, v *Verifier[*caller], i *tokentest.Issuer, takes time.Duration) (fetches *atomic.Int32) {
+	t.Helper()
+	fetches = new(atomic.Int32)
+	v.keys.fetchKeys = func(context.Context) ([]byte, error) {
+		fetches.Add(1)
+		time.Sleep(takes)
+		return i.JWKS(), nil
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- v.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(takes)
+	synctest.Wait()
+	return fetches
+}
+
+// TestRotation: a token of a new key waits for a fetch, but not long; and who asks again soon does not wait.
+func TestRotation(t *testing.T) {
+	i := startIssuer(t)
+	for _, tt := range []struct {
+		fetch, wait time.Duration // that a fetch takes, that the first token of a new key waits
+		want        error
+	}{{0, 0, nil}, {fetching.wait - 1, fetching.wait - 1, nil}, {fetching.wait + 1, fetching.wait, ErrUnknownKey}} {
+		synctest.Test(t, func(t *testing.T) {
+			v := newVerifier(t, issuerConfig(i))
+			fetches := clocked(t, v, i, tt.fetch)
+			verify := func(what, token string, wait time.Duration, want error) {
+				t.Helper()
+				began := time.Now()
+				_, err := v.Verify(token)
+				if took := time.Since(began); took != wait || !errors.Is(err, want) {
+					t.Errorf("a fetch takes %v; %s: %v after %v, want %v after %v", tt.fetch, what, err, took, want, wait)
+				}
+			}
+			before := i.Mint(good(nil))
+			i.Rotate()
+			asked := time.Now()
+			verify("the first token of a new key", i.Mint(good(nil)), tt.wait, tt.want)
+			time.Sleep(time.Second)
+			verify("another", i.Mint(good(nil)), 0, nil)
+			verify("a token of the old key", before, 0, nil)
+			i.Rotate()
+			time.Sleep(time.Until(asked.Add(fetching.demand)) - 1)
+			verify("a newer key, too soon after the last", i.Mint(good(nil)), 0, ErrUnknownKey)
+			if got := fetches.Load(); got != 2 {
+				t.Errorf("%d fetches, want 2", got)
+			}
+			time.Sleep(1)
+			verify("a newer key", i.Mint(good(nil)), tt.wait, tt.want)
+			if got := fetches.Load(); got != 3 {
+				t.Errorf("%d fetches, want 3", got)
+			}
+		})
+	}
+}
+
+// Pushed keys: a token with an unknown one is refused at once, as nobody fetches.
+func TestPushedKeys(t *testing.T) {
+	i := startIssuer(t)
+	cfg := issuerConfig(i)
+	cfg.Pushed = true
+	synctest.Test(t, func(t *testing.T) {
+		v := newVerifier(t, cfg)
+		if err := v.SetKeys(i.JWKS()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(i.Mint(good(nil))); err != nil {
+			t.Error(err)
+		}
+		began := time.Now()
+		if _, err := v.Verify(i.Sign(map[string]any{"kid": rand.Text()}, payload(i, nil))); !errors.Is(err, ErrUnknownKey) {
+			t.Errorf("unknown key: got %v", err)
+		}
+		if took := time.Since(began); took != 0 || i.Fetches() != 0 {
+			t.Errorf("an unknown key took %v and %d fetches", took, i.Fetches())
+		}
+	})
+}
+
+// TestUnknownKeyFlood: tokens with keys that do not exist cost one fetch, and a good token no wait.
+func TestUnknownKeyFlood(t *testing.T) {
+	i := startIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		v := newVerifier(t, issuerConfig(i))
+		fetches := clocked(t, v, i, 100*time.Millisecond)
+		var flood sync.WaitGroup
+		for range 8 {
+			flood.Go(func() {
+				for range 20 {
+					token := i.Sign(map[string]any{"kid": rand.Text()}, payload(i, nil))
+					if _, err := v.Verify(token); !errors.Is(err, ErrUnknownKey) {
+						t.Errorf("unknown key: got %v", err)
+					}
+				}
+			})
+		}
+		synctest.Wait() // all wait for the fetch
+		began := time.Now()
+		if _, err := v.Verify(i.Mint(good(nil))); err != nil || time.Since(began) != 0 {
+			t.Errorf("another verification took %v during the fetch: %v", time.Since(began), err)
+		}
+		flood.Wait()
+		if got := fetches.Load(); got != 2 {
+			t.Errorf("%d key fetches, want 2", got)
+		}
+	})
+}
+
+// TestRetry: an issuer that is away is asked again after a second, then after twice as long each time, up to half a
+// minute; and from the start when it was there in between.
+func TestRetry(t *testing.T) {
+	i := startIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		began := time.Now()
+		hourly(t, func() ([]byte, error) {
+			at = append(at, time.Since(began))
+			if len(at) == 8 {
+				return i.JWKS(), nil
+			}
+			return nil, errors.New("away")
+		})
+		time.Sleep(time.Hour + 3*time.Minute)
+		synctest.Wait()
+		var waits []time.Duration
+		for n := range at[1:11] {
+			waits = append(waits, (at[n+1]-at[n])/time.Second)
+		}
+		if want := []time.Duration{1, 2, 4, 8, 16, 30, 30, 3600, 1, 2}; !slices.Equal(waits, want) {
+			t.Errorf("waited %d s, want %d", waits, want)
+		}
+	})
+}
+
+func TestIssuerAway(t *testing.T) {
+	i := startIssuer(t)
+	cfg := issuerConfig(i)
+	cfg.KeysFile = filepath.Join(t.TempDir(), "keys.json")
+	i.SetStatus(503)
+	v := newVerifier(t, cfg)
+	token := i.Mint(good(nil))
+	if _, err := v.Verify(token); !errors.Is(err, ErrNotReady) {
+		t.Errorf("without keys: got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- v.Run(ctx) }()
+	waitFor(t, "a failed fetch", func() bool { return v.Ready() != nil && strings.Contains(v.Ready().Error(), "503") })
+	i.SetStatus(0)
+	waitFor(t, "the repetition", func() bool { return v.Ready() == nil })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+
+	i.Close() // and we restart
+	again := newVerifier(t, cfg)
+	if err := again.Ready(); err != nil {
+		t.Error(err)
+	}
+	if _, err := again.Verify(token); err != nil {
+		t.Errorf("after a restart with kept keys: %v", err)
+	}
+	info, err := os.Stat(cfg.KeysFile)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("keys file: %v, %v", info.Mode(), err)
+	}
+
+	moved := cfg
+	moved.Issuer.URL = "https://other.example.com"
+	if err := newVerifier(t, moved).Ready(); err == nil {
+		t.Error("kept keys serve another issuer")
+	}
+	if err := os.WriteFile(cfg.KeysFile, []byte(`{"issuer":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := newVerifier(t, cfg).Ready(); !errors.Is(err, ErrNotReady) {
+		t.Errorf("broken keys file: got %v", err)
+	}
+}
+
+// A set that is empty or broken never replaces a good one.
+func TestBadKeySets(t *testing.T) {
+	i := startIssuer(t)
+	v := newVerifier(t, issuerConfig(i))
+	if err := v.SetKeys(i.JWKS()); err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{"", "{}", `{"keys":[]}`, `{"keys":null}`, `[]`, `{"keys":[{"kty":"oct","k":"AAAA"}]}`, `{"keys":[],"keys":[]}`,
+		`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`, `{"keys":[` + strings.Repeat(`{},`, 100) + `{}]}`} {
+		if err := v.SetKeys([]byte(set)); err == nil {
+			t.Errorf("%s: accepted", set)
+		}
+	}
+	if _, err := v.Verify(i.Mint(good(nil))); err != nil {
+		t.Error(err)
+	}
+}
