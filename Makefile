@@ -6,7 +6,7 @@ BIN   := bin
 TOOLS := .tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit e2e build lint generate k8s-render image fuzz bench conformance screenshots check tools
+.PHONY: help demo test unit race e2e e2e-hold mutants build lint generate k8s-render image fuzz bench conformance screenshots check tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -19,12 +19,28 @@ test: unit e2e ## everything that proves it, real Envoy included
 unit: ## the tests of all packages, without the stories of e2e
 	@set -e; all=$$(go list ./...); go test $$(grep -v '/e2e$$' <<<"$$all")
 
+# The race detector needs cgo and so a C compiler. The stories of e2e run built binaries, where it would see nothing.
+race: ## the tests of all packages under the race detector; needs a C compiler
+	@set -e; if ! command -v $${CC:-gcc} >/dev/null; then \
+	  printf '\n*** NOT RUN, so not proven here: no data race in any package. The race detector needs a C compiler (apt-get install gcc).\n\n'; exit 0; fi; \
+	  all=$$(go list ./...); CGO_ENABLED=1 go test -race $$(grep -v '/e2e$$' <<<"$$all")
+
 # Never from the cache: the stories run binaries, and the cache does not know what those were built from.
 e2e: ## the stories of e2e on real Envoy (RUN=regexp: some of them)
 	@mkdir -p .run
 	set -o pipefail; go test -count=1 -timeout 15m -v ./e2e $(if $(RUN),-run '$(RUN)') 2>&1 | tee .run/e2e.txt
 	@if grep -q '^ *--- SKIP' .run/e2e.txt; then \
 	  echo; echo '*** SKIPPED, so not proven here:'; grep -A1 '^ *--- SKIP' .run/e2e.txt; fi
+
+e2e-hold: ## the stories RUNS=20 times, every other time on a busy machine, until one fails (RUN=regexp: some of them)
+	@tools/hold $(or $(RUNS),20) $(if $(RUN),'$(RUN)')
+
+# What decides, and what reads what is decided about.
+MUTANTS := internal/decision internal/token internal/policy internal/mcpwire services/authz/internal/extauthz services/authserver/internal/oauth
+
+mutants: tools ## change one operator at a time and see a test fail, an hour or more (PKG=folder: of one package)
+	@cd tools && go build -o ../$(TOOLS)/mutants ./mutants
+	@$(TOOLS)/mutants $(or $(PKG),$(MUTANTS))
 
 build: ## build the services, vmcp, the demo and its MCP servers to bin/
 	go build -o $(BIN)/ ./cmd/... ./services/... ./internal/mcptest/cmd/...
@@ -33,6 +49,7 @@ lint: tools ## gofmt, vet, staticcheck, govulncheck, buf, the manifests, and whe
 	@set -e; unformatted=$$(gofmt -l *.go */); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+	cd tools && go vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(TOOLS)/buf lint
 	@rm -rf .run/generated; $(TOOLS)/buf generate -o .run/generated
@@ -67,7 +84,7 @@ conformance: ## the official MCP server scenarios through the whole chain; needs
 screenshots: ## write pictures of the sign-in pages to docs/screenshots; needs Node and Chromium
 	go test -count=1 -v ./e2e -run TestChromium -screenshots docs/screenshots
 
-check: lint test ## what should pass before a change is sent
+check: lint test race ## what should pass before a change is sent
 
 # The tools have a module of their own and are built for lint and generate only; the first time takes minutes.
 tools: $(TOOLS)/.built

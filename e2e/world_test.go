@@ -163,8 +163,12 @@ func (w *world) readDocs(t *testing.T) string {
 	return string(text)
 }
 
-// dump shows the ends of all logs of a failed story.
+// dump shows the ends of all logs of a failed story, and keeps everything that its gateway wrote.
 func (w *world) dump(t *testing.T) {
+	kept := filepath.Join(root, ".run", "failed", strings.ReplaceAll(t.Name(), "/", "_"))
+	os.RemoveAll(kept)
+	err := os.CopyFS(kept, os.DirFS(w.State))
+	t.Logf("what the gateway wrote is in %s (%v)", kept, err)
 	for _, name := range []string{"authz.log", "authserver.log", "aggregator.log", "envoy.log", "access.jsonl", "audit.jsonl"} {
 		text, _ := os.ReadFile(filepath.Join(w.State, name))
 		t.Logf("%s:\n%s", name, text[max(0, len(text)-3000):])

@@ -105,6 +105,7 @@ func TestVerify(t *testing.T) {
 		"no target":            {func(d *gatewayv1.Decision, r *Received) { d.Target = nil }, ErrMismatch},
 		"old":                  {func(d *gatewayv1.Decision, r *Received) { r.Now = now.Add(MaxAge + time.Millisecond) }, ErrStale},
 		"from the future":      {func(d *gatewayv1.Decision, r *Received) { r.Now = now.Add(-maxSkew - time.Millisecond) }, ErrStale},
+		"just not":             {func(d *gatewayv1.Decision, r *Received) { r.Now = now.Add(-maxSkew) }, nil},
 		"just young enough":    {func(d *gatewayv1.Decision, r *Received) { r.Now = now.Add(MaxAge) }, nil},
 		"another revision":     {func(d *gatewayv1.Decision, r *Received) { d.PolicyRevision, d.CatalogDigest = "r", "c" }, nil},
 	} {
@@ -114,10 +115,36 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	d, r := testRequest(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	d, r := testRequest(t, call)
+	for off, want := range map[time.Duration]string{MaxAge + time.Second: "issued 31s ago", -maxSkew - time.Second: "issued 6s ahead"} {
+		r.Now = now.Add(off)
+		if err := Verify(d, r); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s later: %v, want %q in it", off, err, want)
+		}
+	}
+	d, r = testRequest(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
 	d.Target = &gatewayv1.Target{Backend: "k8s"}
 	if err := Verify(d, r); !errors.Is(err, ErrMismatch) {
 		t.Errorf("a list with a target: %v, want ErrMismatch", err)
+	}
+}
+
+// TestLongest: a seal of the greatest length opens, a longer one does not, however good.
+func TestLongest(t *testing.T) {
+	keys := testKeys(t)
+	last := 0
+	for n := MaxHeader * 3 / 4 * 95 / 100; last <= MaxHeader; n++ {
+		header, err := Seal(keys, &gatewayv1.Decision{TokenPayload: make([]byte, n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(keys, header); (err == nil) != (len(header) <= MaxHeader) {
+			t.Errorf("%d bytes: %v", len(header), err)
+		}
+		if len(header) > MaxHeader && last != MaxHeader {
+			t.Errorf("no seal has %d bytes", MaxHeader)
+		}
+		last = len(header)
 	}
 }
 
