@@ -249,3 +249,26 @@ func TestThreatsAreHeld(t *testing.T) {
 		}
 	}
 }
+
+// TestDecisions: each has a number of its own, and says it in its heading.
+func TestDecisions(t *testing.T) {
+	names, err := filepath.Glob("docs/decisions/*.md")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no decisions: %v", err)
+	}
+	taken := map[string]string{}
+	for _, name := range names {
+		number, _, _ := strings.Cut(filepath.Base(name), "-")
+		if taken[number] != "" {
+			t.Errorf("%s and %s have one number: take the next free one", taken[number], name)
+		}
+		taken[number] = name
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "# " + strings.TrimLeft(number, "0") + ". "; !strings.HasPrefix(string(text), want) {
+			t.Errorf("%s does not begin with %q", name, want)
+		}
+	}
+}
