@@ -61,7 +61,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, internalError("finding the consent", err), a)
 		return
 	}
-	// A program on the person's machine may be another one today (docs/decisions/0005-who-is-redirected.md).
+	// A program on the person's machine may be another one today (docs/decisions/0009-who-is-redirected.md).
 	if agreed && !a.to.native() && !slices.Contains(strings.Fields(a.prompt), "consent") {
 		s.toUpstream(w, r, a, browser, false)
 		return
@@ -185,7 +185,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *authorization
 // known says whether the browser may be sent to the client unasked. Anybody can register one, and an address of ours that
 // leads to theirs is what phishing wants (RFC 9700 section 4.11.2, T03).
 func (s *Server) known(r *http.Request, a *authorization) (bool, error) {
-	if a.to.native() { // no site: docs/decisions/0005-who-is-redirected.md
+	if a.to.native() { // no site: docs/decisions/0009-who-is-redirected.md
 		return true, nil
 	}
 	b, _, err := s.browser(r)
