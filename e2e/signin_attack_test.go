@@ -135,9 +135,9 @@ func consentForgery(t *testing.T, o *office) {
 	wants(t, "another browser's form", got, err, http.StatusForbidden, "out of date")
 	got, err = browser.New().Post(t.Context(), at.String(), fields, own)
 	wants(t, "a browser without cookies", got, err, http.StatusForbidden, "cookie")
-	bad := url.Values{"transaction": fields["transaction"], "token": {"x.y"}, "decision": {"approve"}}
+	bad := url.Values{"transaction": {fields.Get("transaction") + "A"}, "decision": {"approve"}}
 	got, err = b.Post(t.Context(), at.String(), bad, own)
-	wants(t, "a wrong token", got, err, http.StatusForbidden)
+	wants(t, "a changed form", got, err, http.StatusForbidden)
 	if got, err := b.Get(t.Context(), at.String()+"?"+fields.Encode()); err != nil || got.Status != http.StatusMethodNotAllowed {
 		t.Errorf("by GET: %v %+v", err, got)
 	}

@@ -33,11 +33,13 @@ type authorization struct {
 // S256 challenges are 43 characters (RFC 7636 section 4.2).
 var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
+var errTooMany = &Error{Code: codeUnavailable, Text: "Too many sign-ins from here. Wait a minute, then try again.",
+	Status: http.StatusTooManyRequests, RetryAfter: time.Minute}
+
 // authorize is the authorization endpoint (RFC 6749 section 3.1).
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	if !s.starting.allow(clientIP(r)) {
-		s.errorPage(w, r, &Error{Code: codeUnavailable, Text: "Too many sign-ins from here. Wait a minute, then try again.",
-			Status: http.StatusTooManyRequests, RetryAfter: time.Minute}, nil)
+		s.errorPage(w, r, errTooMany, nil)
 		return
 	}
 	params, err := readQuery(r)
@@ -56,32 +58,19 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, internalError("finding the browser", err), a)
 		return
 	}
-	agreed, err := s.cfg.Store.Consented(r.Context(), browser.ID, a.client.ID, a.consent)
-	if err != nil {
-		s.errorPage(w, r, internalError("finding the consent", err), a)
-		return
+	agreed := false
+	if browser != nil {
+		if agreed, err = s.cfg.Store.Consented(r.Context(), browser.ID, a.client.ID, a.consent); err != nil {
+			s.errorPage(w, r, internalError("finding the consent", err), a)
+			return
+		}
 	}
 	// A program on the person's machine may be another one today (docs/decisions/0009-who-is-redirected.md).
 	if agreed && !a.to.native() && !slices.Contains(strings.Fields(a.prompt), "consent") {
 		s.toUpstream(w, r, a, browser, false)
 		return
 	}
-	transaction := random(32)
-	err = s.cfg.Store.AddPending(r.Context(), transaction, &store.Pending{
-		Stage: store.StageConsent, Browser: browser.ID, Request: params.Encode(), Expires: time.Now().Add(pendingTime),
-	}, maxPending)
-	if err != nil {
-		s.errorPage(w, r, pendingError(err), a)
-		return
-	}
-	s.consentPage(w, r, a, transaction, s.formToken(cookie, transaction))
-}
-
-func pendingError(err error) *Error {
-	if errors.Is(err, store.ErrBusy) {
-		return &Error{Code: codeUnavailable, Text: "Too many people are signing in. Wait a minute, then try again.", RetryAfter: time.Minute, cause: err}
-	}
-	return internalError("keeping the sign-in", err)
+	s.consentPage(w, r, a, s.sealRequest(params.Encode(), cookie))
 }
 
 func readQuery(r *http.Request) (url.Values, error) {
@@ -210,11 +199,11 @@ func (s *Server) toUpstream(w http.ResponseWriter, r *http.Request, a *authoriza
 	nonce, verifier, err := s.upstreamSecrets(key.ID, state)
 	if err == nil {
 		err = s.cfg.Store.AddPending(r.Context(), state, &store.Pending{
-			Stage: store.StageUpstream, Browser: b.ID, Request: a.params.Encode(), Approved: approved, KeyID: key.ID, Expires: time.Now().Add(pendingTime),
+			Browser: b.ID, Request: a.params.Encode(), Approved: approved, KeyID: key.ID, Expires: time.Now().Add(pendingTime),
 		}, maxPending)
 	}
 	if err != nil {
-		s.errorPage(w, r, pendingError(err), a)
+		s.errorPage(w, r, internalError("keeping the sign-in", err), a)
 		return
 	}
 	var opts entra.AuthorizeOptions

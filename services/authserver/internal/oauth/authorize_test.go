@@ -1,11 +1,13 @@
 package oauth
 
 import (
+	"database/sql"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // refusedPage: the person is told, nothing goes anywhere, and the reference stands in the log (T01, T03).
@@ -170,7 +172,22 @@ func TestToEntra(t *testing.T) {
 	}
 }
 
-// T24: many who start and do not finish leave a bounded number of rows.
+// rows counts what sign-ins leave behind before anybody has signed in.
+func (w *world) rows(table string) (n int) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+w.file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+// T24: many who start and do not finish are slowed down, by address; who opens pages leaves nothing behind, and who fills
+// what is kept after consent shuts nobody out.
 func TestStartsAreBounded(t *testing.T) {
 	w := newWorld(t, options{})
 	w.server.starting = newLimiter(1, 20, 1000, 1000)
@@ -186,5 +203,28 @@ func TestStartsAreBounded(t *testing.T) {
 	}
 	if refused < 35 {
 		t.Errorf("%d of 60 refused", refused)
+	}
+	for _, table := range []string{"browsers", "pending"} {
+		if n := w.rows(table); n != 0 {
+			t.Errorf("%d rows of %s before anybody agreed", n, table)
+		}
+	}
+
+	w.server.starting = newLimiter(0.001, 2, 1000, 1000)
+	a.flow().agree(w.browser()) // a page and an answer to it
+	if got := w.browser().get(a.flow().address()); got.status != http.StatusTooManyRequests {
+		t.Errorf("the answer to a page is not counted: %d", got.status)
+	}
+
+	w.server.starting = newLimiter(10_000, 10_000, 10_000, 10_000)
+	w.sql(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < ?)
+		INSERT INTO browsers (cookie_hash, sub, expires_at) SELECT CAST(i AS BLOB), '', ? + i FROM n`, maxPending+100, time.Now().Add(time.Minute).UnixMicro())
+	w.sql("INSERT INTO pending SELECT cookie_hash, id, '', 1, '', expires_at FROM browsers")
+	a.login(dev)
+	if n := w.rows("pending"); n > maxPending {
+		t.Errorf("%d rows of pending, want at most %d", n, maxPending)
+	}
+	if n := w.rows("browsers WHERE sub = ''"); n > maxPending {
+		t.Errorf("%d browsers of strangers, want at most %d", n, maxPending)
 	}
 }

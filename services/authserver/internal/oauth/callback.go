@@ -33,7 +33,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	// Whoever brings the state, it is spent: an address that was sent to somebody else leads nowhere twice.
 	state := answer.Get("state")
-	p, err := s.cfg.Store.TakePending(r.Context(), store.StageUpstream, state, time.Now())
+	p, err := s.cfg.Store.TakePending(r.Context(), state, time.Now())
 	if errors.Is(err, store.ErrNotFound) {
 		s.errorPage(w, r, stale, nil)
 		return

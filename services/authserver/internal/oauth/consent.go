@@ -1,12 +1,8 @@
 package oauth
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
-	"time"
-
-	"vmcp/services/authserver/internal/store"
 )
 
 // consent takes the answer to the consent page. We are one application at Entra for many clients, so Entra's own consent
@@ -24,28 +20,24 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	browser, cookie, err := s.browser(r)
-	transaction := form.Get("transaction")
-	switch {
-	case err != nil:
+	if err != nil {
 		s.errorPage(w, r, internalError("finding the browser", err), nil)
 		return
-	case browser == nil:
+	}
+	request, ok, late := s.openRequest(form.Get("transaction"), cookie)
+	switch {
+	case cookie == "":
 		s.errorPage(w, r, &Error{Code: codeInvalidRequest, Status: http.StatusForbidden,
 			Text: "Your browser did not send our cookie. Allow cookies for this site, go back to the application and start again."}, nil)
 		return
-	case !s.checkFormToken(cookie, transaction, form.Get("token")):
+	case !ok:
 		s.errorPage(w, r, &Error{Code: codeInvalidRequest, Status: http.StatusForbidden, Text: again.Text}, nil)
 		return
-	}
-	p, err := s.cfg.Store.TakePending(r.Context(), store.StageConsent, transaction, time.Now())
-	if errors.Is(err, store.ErrNotFound) {
+	case late:
 		s.errorPage(w, r, again, nil)
 		return
-	} else if err != nil {
-		s.errorPage(w, r, internalError("finding the sign-in", err), nil)
-		return
 	}
-	params, err := url.ParseQuery(p.Request)
+	params, err := url.ParseQuery(request)
 	if err != nil {
 		s.errorPage(w, r, internalError("reading the sign-in", err), nil)
 		return
@@ -60,11 +52,11 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, a, &Error{Code: codeAccessDenied, Text: "the person declined", Status: http.StatusForbidden}, false)
 		return
 	}
-	life := strangerTime
-	if browser.Sub != "" {
-		life = browserTime
+	if !s.starting.allow(clientIP(r)) { // from here on something is kept
+		s.errorPage(w, r, errTooMany, nil)
+		return
 	}
-	if err := s.renew(r.Context(), w, browser, life); err != nil {
+	if browser, err = s.admit(r.Context(), w, browser); err != nil {
 		s.errorPage(w, r, internalError("renewing the cookie", err), a)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // T09: without the page nobody gets to Entra; what was agreed to is remembered for this browser, person and client.
@@ -93,8 +94,6 @@ func TestDecline(t *testing.T) {
 	fields := form(b.get(f.address()).body)
 	fields.Set("decision", "deny")
 	refusedToClient(t, f, "declined here", b.post(w.url+pathConsent, fields), codeAccessDenied)
-	fields.Set("decision", "approve")
-	refusedPage(t, w, "approved after that", b.post(w.url+pathConsent, fields), http.StatusBadRequest)
 	refusedToClient(t, f, "declined at Entra", b.get(f.signIn(f.agree(b), "")), codeAccessDenied)
 
 	// T03: who says no to a site is not sent there; who said yes to it is.
@@ -130,8 +129,12 @@ func TestConsentForgery(t *testing.T) {
 	own := form(victim.get(f.address()).body)
 	own.Set("decision", "approve")
 	refusedPage(t, w, "attacker's form, victim's cookie", victim.post(w.url+pathConsent, stolen), http.StatusForbidden)
-	mixed := url.Values{"transaction": stolen["transaction"], "token": own["token"], "decision": {"approve"}}
-	refusedPage(t, w, "attacker's transaction", victim.post(w.url+pathConsent, mixed), http.StatusForbidden)
+	for what, transaction := range map[string]string{"none": "", "made up": "x.y", "cut": own.Get("transaction")[:40], "a cookie": cookieOf(t, victim)} {
+		forged := url.Values{"transaction": {transaction}, "decision": {"approve"}}
+		refusedPage(t, w, what, victim.post(w.url+pathConsent, forged), http.StatusForbidden)
+	}
+	late := url.Values{"decision": {"approve"}, "transaction": {w.ring.Seal(consentPurpose, append(timeText(time.Now().Add(-time.Second)), " "+f.params.Encode()...), []byte(cookieOf(t, victim)))}}
+	refusedPage(t, w, "shown long ago", victim.post(w.url+pathConsent, late), http.StatusBadRequest)
 	for _, header := range [][]string{{"Origin", "https://evil.example.com"}, {"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Site", "none"}} {
 		refusedPage(t, w, header[1], victim.post(w.url+pathConsent, own, header...), http.StatusForbidden)
 	}
@@ -140,6 +143,20 @@ func TestConsentForgery(t *testing.T) {
 	if got.status != http.StatusSeeOther {
 		t.Errorf("the real form: %d %s", got.status, got.text())
 	}
+}
+
+func cookieOf(t *testing.T, b *browser) string {
+	t.Helper()
+	here, err := url.Parse(b.w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range b.Jar.Cookies(here) {
+		if c.Name == "vmcp_browser" {
+			return c.Value
+		}
+	}
+	return ""
 }
 
 // T12: cookies are ours, and change when something depends on them; a state works once.
@@ -151,14 +168,7 @@ func TestBrowserCookie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cookie := func() string {
-		for _, c := range b.Jar.Cookies(here) {
-			if c.Name == "vmcp_browser" {
-				return c.Value
-			}
-		}
-		return ""
-	}
+	cookie := func() string { return cookieOf(t, b) }
 	b.Jar.SetCookies(here, []*http.Cookie{{Name: "vmcp_browser", Value: "planted"}})
 	page := b.get(f.address())
 	first := cookie()

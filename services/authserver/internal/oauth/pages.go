@@ -57,15 +57,15 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	w.Write(body.Bytes()) // the browser is gone where it fails
 }
 
-func (s *Server) consentPage(w http.ResponseWriter, r *http.Request, a *authorization, transaction, token string) {
+func (s *Server) consentPage(w http.ResponseWriter, r *http.Request, a *authorization, transaction string) {
 	data := struct {
 		page
-		Client, Host, Resource, Scopes, Action, Transaction, Token string
-		Loopback                                                   bool
+		Client, Host, Resource, Scopes, Action, Transaction string
+		Loopback                                            bool
 	}{
 		page:   page{Title: "Let " + clientName(a) + " use " + s.cfg.Name + "?"},
 		Client: clientName(a), Host: a.to.shown(), Resource: s.cfg.Endpoint.URL, Scopes: strings.Join(a.scopes, " "),
-		Action: pathConsent, Transaction: transaction, Token: token, Loopback: a.to.loopback(),
+		Action: pathConsent, Transaction: transaction, Loopback: a.to.loopback(),
 	}
 	// Chrome applies form-action to the redirects after the form, too: to Entra, and with a known account on to the client.
 	s.write(w, r, http.StatusOK, "consent.html", &data.page, &data, "'self'", s.cfg.UpstreamOrigin, a.to.source())

@@ -364,7 +364,7 @@ func (f *flow) agree(b *browser) *url.URL {
 		f.w.t.Fatalf("consent page: %d %s", page.status, page.text())
 	}
 	fields := form(page.body)
-	f.w.canary(fields.Get("transaction"), fields.Get("token"))
+	f.w.canary(fields.Get("transaction"))
 	fields.Set("decision", "approve")
 	return b.post(f.w.url+pathConsent, fields).location(f.w.t)
 }

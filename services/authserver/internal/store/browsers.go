@@ -13,11 +13,16 @@ type Browser struct {
 	Sub string // who signed in last, empty: nobody yet
 }
 
-// AddBrowser makes a browser with this cookie.
-func (d *DB) AddBrowser(ctx context.Context, cookie string, until time.Time) (*Browser, error) {
+// AddBrowser makes a browser with this cookie. Of more than most where nobody has signed in yet, the oldest goes.
+func (d *DB) AddBrowser(ctx context.Context, cookie string, until time.Time, most int) (*Browser, error) {
 	b := &Browser{}
-	err := d.take(ctx, "INSERT INTO browsers (cookie_hash, sub, expires_at) VALUES (?, '', ?) RETURNING id", []any{Hash(cookie), micros(until)}, &b.ID)
-	return b, err
+	return b, d.Tx(ctx, func(ctx context.Context) error {
+		if _, err := d.exec(ctx, `DELETE FROM browsers WHERE id IN
+			(SELECT id FROM browsers WHERE sub = '' ORDER BY expires_at DESC LIMIT -1 OFFSET ?)`, most-1); err != nil {
+			return err
+		}
+		return d.take(ctx, "INSERT INTO browsers (cookie_hash, sub, expires_at) VALUES (?, '', ?) RETURNING id", []any{Hash(cookie), micros(until)}, &b.ID)
+	})
 }
 
 // Browser finds a browser by its cookie.

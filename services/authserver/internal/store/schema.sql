@@ -22,6 +22,7 @@ CREATE TABLE browsers (
 	expires_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX browsers_expiry ON browsers (expires_at);
+CREATE INDEX browsers_strangers ON browsers (expires_at) WHERE sub = ''; -- where nobody has signed in yet
 
 CREATE TABLE consents (
 	browser   INTEGER NOT NULL REFERENCES browsers (id) ON DELETE CASCADE,
@@ -32,8 +33,7 @@ CREATE TABLE consents (
 ) STRICT;
 
 CREATE TABLE pending (
-	hash       BLOB PRIMARY KEY, -- of the form's transaction or the state
-	stage      TEXT NOT NULL, -- consent or upstream
+	hash       BLOB PRIMARY KEY, -- of the state
 	browser    INTEGER NOT NULL REFERENCES browsers (id) ON DELETE CASCADE,
 	request    TEXT NOT NULL, -- the authorization request, a query string
 	approved   INTEGER NOT NULL,

@@ -51,7 +51,7 @@ func TestSQLite(t *testing.T) {
 // contract is what every store must hold.
 func contract(t *testing.T, open func(*testing.T) *DB) {
 	for name, test := range map[string]func(*testing.T, *DB){
-		"clients": testClients, "clients full": testClientsFull, "browsers": testBrowsers, "pending": testPending, "pending bounded": testPendingBounded,
+		"clients": testClients, "clients full": testClientsFull, "browsers": testBrowsers, "browsers bounded": testBrowsersBounded, "pending": testPending, "pending bounded": testPendingBounded,
 		"codes": testCodes, "refresh tokens": testRefreshTokens, "families end": testEnd, "grants": testGrants, "revocations": testRevocations,
 		"signing keys": testSigningKeys, "transactions": testTransactions, "races": testRaces, "cleaning": testClean,
 	} {
@@ -119,7 +119,7 @@ func testClientsFull(t *testing.T, d *DB) {
 
 func testBrowsers(t *testing.T, d *DB) {
 	ctx := t.Context()
-	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Hour))
+	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Hour), 10)
 	must(t, err)
 	got, err := d.Browser(ctx, "cookie", now)
 	must(t, err)
@@ -169,41 +169,61 @@ func testBrowsers(t *testing.T, d *DB) {
 
 func testPending(t *testing.T, d *DB) {
 	ctx := t.Context()
-	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Hour))
+	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Hour), 10)
 	must(t, err)
-	p := &Pending{Stage: StageUpstream, Browser: b.ID, Request: "a=b", Approved: true, KeyID: "k", Expires: now.Add(time.Minute)}
+	p := &Pending{Browser: b.ID, Request: "a=b", Approved: true, KeyID: "k", Expires: now.Add(time.Minute)}
 	must(t, d.AddPending(ctx, "state", p, 10))
-	_, err = d.TakePending(ctx, StageConsent, "state", now)
-	wantErr(t, err, ErrNotFound)
-	got, err := d.TakePending(ctx, StageUpstream, "state", now)
+	got, err := d.TakePending(ctx, "state", now)
 	must(t, err)
 	if diff := cmp.Diff(got, p); diff != "" {
 		t.Error(diff)
 	}
-	_, err = d.TakePending(ctx, StageUpstream, "state", now)
+	_, err = d.TakePending(ctx, "state", now)
 	wantErr(t, err, ErrNotFound)
 	must(t, d.AddPending(ctx, "late", p, 10))
-	_, err = d.TakePending(ctx, StageUpstream, "late", now.Add(time.Minute))
+	_, err = d.TakePending(ctx, "late", now.Add(time.Minute))
 	wantErr(t, err, ErrNotFound)
 }
 
 func testPendingBounded(t *testing.T, d *DB) {
 	ctx := t.Context()
-	one, err := d.AddBrowser(ctx, "one", now.Add(time.Hour))
+	one, err := d.AddBrowser(ctx, "one", now.Add(time.Hour), 10)
 	must(t, err)
 	for i := range 30 {
-		must(t, d.AddPending(ctx, fmt.Sprint(i), &Pending{Stage: StageConsent, Browser: one.ID, Expires: now.Add(time.Duration(i) * time.Minute)}, 12))
+		must(t, d.AddPending(ctx, fmt.Sprint(i), &Pending{Browser: one.ID, Expires: now.Add(time.Duration(i) * time.Minute)}, 12))
 	}
-	_, err = d.TakePending(ctx, StageConsent, "19", now)
+	_, err = d.TakePending(ctx, "19", now)
 	wantErr(t, err, ErrNotFound)
-	_, err = d.TakePending(ctx, StageConsent, "20", now)
+	_, err = d.TakePending(ctx, "20", now)
 	must(t, err)
-	two, err := d.AddBrowser(ctx, "two", now.Add(time.Hour))
+	two, err := d.AddBrowser(ctx, "two", now.Add(time.Hour), 10)
 	must(t, err)
-	for i := range 3 {
-		must(t, d.AddPending(ctx, fmt.Sprint("two", i), &Pending{Stage: StageConsent, Browser: two.ID, Expires: now.Add(time.Hour)}, 12))
+	for i := range 4 { // of 9 + 4 rows the oldest goes
+		must(t, d.AddPending(ctx, fmt.Sprint("two", i), &Pending{Browser: two.ID, Expires: now.Add(time.Hour)}, 12))
 	}
-	wantErr(t, d.AddPending(ctx, "more", &Pending{Stage: StageConsent, Browser: two.ID, Expires: now}, 12), ErrBusy)
+	_, err = d.TakePending(ctx, "21", now)
+	wantErr(t, err, ErrNotFound)
+	for _, state := range []string{"22", "29", "two3"} {
+		_, err = d.TakePending(ctx, state, now)
+		must(t, err)
+	}
+}
+
+// T24: browsers of strangers are bounded, the oldest goes; those of people stay.
+func testBrowsersBounded(t *testing.T, d *DB) {
+	ctx := t.Context()
+	known, err := d.AddBrowser(ctx, "known", now.Add(time.Minute), 3)
+	must(t, err)
+	must(t, d.SwitchPerson(ctx, known.ID, "ann"))
+	for i := range 5 {
+		_, err := d.AddBrowser(ctx, fmt.Sprint(i), now.Add(time.Duration(i+2)*time.Minute), 3)
+		must(t, err)
+	}
+	for cookie, there := range map[string]bool{"known": true, "0": false, "1": false, "2": true, "3": true, "4": true} {
+		if _, err := d.Browser(ctx, cookie, now); (err == nil) != there {
+			t.Errorf("%s: %v, want there %t", cookie, err, there)
+		}
+	}
 }
 
 func family(tsid string) *Family {
@@ -455,17 +475,17 @@ func testTransactions(t *testing.T, d *DB) {
 // Of 64 that want the same, one gets it (A1, A2, A3, A8).
 func testRaces(t *testing.T, d *DB) {
 	ctx := t.Context()
-	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Hour))
+	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Hour), 10)
 	must(t, err)
 	must(t, d.AddCode(ctx, "code", now.Add(time.Hour), family("f1")))
 	must(t, d.SetChallenge(ctx, "code", "challenge"))
 	must(t, d.AddRefreshToken(ctx, "refresh", "f1", now.Add(time.Hour)))
-	must(t, d.AddPending(ctx, "state", &Pending{Stage: StageUpstream, Browser: b.ID, Expires: now.Add(time.Hour)}, 10))
+	must(t, d.AddPending(ctx, "state", &Pending{Browser: b.ID, Expires: now.Add(time.Hour)}, 10))
 	for name, try := range map[string]func(i int) error{
 		"code":      func(int) error { return d.UseCode(ctx, "code", now) },
 		"challenge": func(int) error { _, err := d.TakeChallenge(ctx, "code", now); return err },
 		"refresh":   func(int) error { return d.RotateRefreshToken(ctx, "refresh", now) },
-		"state":     func(int) error { _, err := d.TakePending(ctx, StageUpstream, "state", now); return err },
+		"state":     func(int) error { _, err := d.TakePending(ctx, "state", now); return err },
 		"key": func(i int) error {
 			return d.AddSigningKey(ctx, &SigningKey{KID: fmt.Sprint(i), Active: now.Add(time.Duration(i))}, "")
 		},
@@ -509,10 +529,10 @@ func race(t *testing.T, name string, try func(i int) error) {
 
 func testClean(t *testing.T, d *DB) {
 	ctx := t.Context()
-	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Minute))
+	b, err := d.AddBrowser(ctx, "cookie", now.Add(time.Minute), 10)
 	must(t, err)
 	must(t, d.SignIn(ctx, b.ID, "ann", "c1", "https://a", []byte("x")))
-	must(t, d.AddPending(ctx, "state", &Pending{Stage: StageUpstream, Browser: b.ID, Expires: now.Add(time.Minute)}, 10))
+	must(t, d.AddPending(ctx, "state", &Pending{Browser: b.ID, Expires: now.Add(time.Minute)}, 10))
 	must(t, d.AddClient(ctx, &Client{ID: "c1", Created: now, Expires: now.Add(time.Minute)}, 10))
 	f := family("f1")
 	f.Expires = now.Add(time.Minute)
@@ -548,9 +568,9 @@ func TestNothingInClear(t *testing.T) {
 	ctx := t.Context()
 	canary := func() string { return "canary" + rand.Text() }
 	cookie, state, code, refresh, upstream, private := canary(), canary(), canary(), canary(), canary(), canary()
-	b, err := d.AddBrowser(ctx, cookie, now.Add(time.Hour))
+	b, err := d.AddBrowser(ctx, cookie, now.Add(time.Hour), 10)
 	must(t, err)
-	must(t, d.AddPending(ctx, state, &Pending{Stage: StageUpstream, Browser: b.ID, Expires: now.Add(time.Hour)}, 10))
+	must(t, d.AddPending(ctx, state, &Pending{Browser: b.ID, Expires: now.Add(time.Hour)}, 10))
 	must(t, d.AddCode(ctx, code, now.Add(time.Minute), family("f1")))
 	must(t, d.AddRefreshToken(ctx, refresh, "f1", now.Add(time.Hour)))
 	must(t, d.SetGrant(ctx, &Grant{TSID: "f1", RefreshToken: upstream, Checked: now}))
