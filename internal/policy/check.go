@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,8 +23,9 @@ var (
 	everyResource = []string{"name"}
 )
 
-// check finds what can never match or does more than its author may think.
-func (s *Set) check(backends []string) []string {
+// check finds what can never match or does more than its author may think. What can never match is an error in a forbid,
+// which would be dead and nobody the wiser, and a warning in a permit, whose author soon sees that it permits nothing.
+func (s *Set) check(backends []string) (warnings []string, problems error) {
 	c := &checker{set: s, types: map[types.EntityType]bool{}, attrs: names{}, parents: names{}}
 	for _, t := range []types.EntityType{
 		typeClient, typeTool, typePrompt, typeResource, typeMCP, typeAction, types.EntityType(s.config.GroupEntityType),
@@ -49,7 +51,7 @@ func (s *Set) check(backends []string) []string {
 		}
 		c.wide()
 	}
-	return c.warnings
+	return c.warnings, errors.Join(c.problems...)
 }
 
 type checker struct {
@@ -60,6 +62,7 @@ type checker struct {
 	mcp      []string
 	policy   *policy
 	warnings []string
+	problems []error
 }
 
 func (c *checker) warn(format string, args ...any) {
@@ -69,12 +72,25 @@ func (c *checker) warn(format string, args ...any) {
 	}
 }
 
+// never reports what cannot match.
+func (c *checker) never(format string, args ...any) {
+	if c.policy.permit {
+		c.warn(format, args...)
+		return
+	}
+	err := &SyntaxError{c.policy.file, c.policy.line, "policy " + c.policy.id + ": " + fmt.Sprintf(format, args...) +
+		"; a forbid that cannot do what it says is not loaded"}
+	if !slices.ContainsFunc(c.problems, func(e error) bool { return e.Error() == err.Error() }) {
+		c.problems = append(c.problems, err)
+	}
+}
+
 func (c *checker) scope() {
 	p := c.policy.ast
 	switch v := p.Principal.(type) {
 	case ast.ScopeTypeEq:
 		if v.Entity.Type != typeClient {
-			c.warn("principal == %s can never match: a principal is a Client; for a group write principal in", v.Entity)
+			c.never("principal == %s can never match: a principal is a Client; for a group write principal in", v.Entity)
 		}
 	case ast.ScopeTypeIn:
 		c.entity(v.Entity)
@@ -102,7 +118,7 @@ func (c *checker) scope() {
 	case ast.ScopeTypeEq:
 		c.entity(v.Entity)
 		if v.Entity.Type == typeMCP && (c.policy.permit || v.Entity != c.set.server) {
-			c.warn("resource == %s matches no tool, prompt or resource: write resource in %s", v.Entity, v.Entity)
+			c.never("resource == %s matches no tool, prompt or resource: write resource in %s", v.Entity, v.Entity)
 			return
 		}
 	case ast.ScopeTypeIn:
@@ -117,7 +133,7 @@ func (c *checker) scope() {
 		if c.policy.permit && c.onFamilies() {
 			c.warn("permits what needs no permit: lists, initialize and their kin are only ever forbidden")
 		} else {
-			c.warn("can never match: none of its actions applies to such a resource")
+			c.never("can never match: none of its actions applies to such a resource")
 		}
 	}
 }
@@ -198,7 +214,7 @@ func (c *checker) attribute(of, name string) {
 		known = c.attrs.has(name)
 	}
 	if !known {
-		c.warn("%s has no attribute %q", of, name)
+		c.never("%s has no attribute %q", of, name)
 	}
 }
 
@@ -210,7 +226,7 @@ func (c *checker) knownAction(a types.EntityUID) bool {
 func (c *checker) entity(uid types.EntityUID) {
 	switch {
 	case uid.Type == typeAction && !c.knownAction(uid):
-		c.warn("unknown action %s", uid)
+		c.never("unknown action %s", uid)
 	case uid.Type == typeMCP && !slices.Contains(c.mcp, string(uid.ID)) && !c.parents.has(uid.String()):
 		c.warn("%s is neither this virtual server nor a backend of it", uid)
 	default:
@@ -220,13 +236,13 @@ func (c *checker) entity(uid types.EntityUID) {
 
 func (c *checker) typeName(t types.EntityType) {
 	if !c.types[t] {
-		c.warn("unknown entity type %s: groups are %s here, others come from entitiesJson", t, c.set.config.GroupEntityType)
+		c.never("unknown entity type %s: groups are %s here, others come from entitiesJson", t, c.set.config.GroupEntityType)
 	}
 }
 
 func (c *checker) principalType(t types.EntityType) {
 	if t != typeClient {
-		c.warn("principal is %s can never match: a principal is a Client", t)
+		c.never("principal is %s can never match: a principal is a Client", t)
 	}
 }
 

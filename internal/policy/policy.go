@@ -106,7 +106,7 @@ type kindIndex struct {
 }
 
 // Load compiles the policies of virtualServer. All problems are reported at once, joined; those of a policy text are
-// *SyntaxError. backends are the names that exist as MCP::"…"; one that equals virtualServer is an error.
+// *SyntaxError, and so is a forbid that can never match. backends are the names that exist as MCP::"…"; one that equals virtualServer is an error.
 func Load(virtualServer string, backends []string, src gatewayconfig.Policies) (*Set, error) {
 	if src.GroupEntityType == "" {
 		src.GroupEntityType = "THVGroup"
@@ -157,7 +157,10 @@ func Load(virtualServer string, backends []string, src gatewayconfig.Policies) (
 		s.reads.merge(&p.reads)
 	}
 	s.index()
-	s.warnings = s.check(backends)
+	var problems error
+	if s.warnings, problems = s.check(backends); problems != nil {
+		return nil, fmt.Errorf("loading policies: %w", problems)
+	}
 	return s, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"reflect"
 	"time"
@@ -81,6 +82,10 @@ func run(ctx context.Context, log *zap.Logger) error {
 	}
 	eng := engine.New(func(kind mcpwire.ItemKind, name string) {
 		log.Error("aggregator replicas disagree, denied", zap.String("kind", kind.String()), zap.String("name", name))
+	}, func(remarks []string) {
+		for _, r := range remarks {
+			log.Warn("policy", zap.String("warning", r))
+		}
 	})
 	if err := setPolicies(eng, gw, log); err != nil {
 		return err
@@ -169,6 +174,14 @@ func run(ctx context.Context, log *zap.Logger) error {
 			Help: "How long authserver has said nothing about revocations; over 5 is a reason to look."},
 			func() float64 { return check.Revoked.Silence().Seconds() }))
 	}
+	admin.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vmcp_policy_warnings",
+		Help: "Remarks on policies that cannot do what they seem to say, and on names in them that nothing has; GET /warnings of the admin listener tells them."},
+		func() float64 { return float64(len(eng.Warnings())) }))
+	admin.Handle("GET /warnings", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, text := range eng.Warnings() {
+			fmt.Fprintln(w, text)
+		}
+	}))
 	g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
 	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
 	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })
@@ -181,11 +194,11 @@ func setPolicies(eng *engine.Engine, gw *gatewayconfig.Gateway, log *zap.Logger)
 	if err != nil {
 		return err
 	}
-	for _, w := range set.Warnings() {
-		log.Warn("policy", zap.String("warning", w))
-	}
 	if !eng.SetPolicies(set) {
 		return nil
+	}
+	for _, w := range set.Warnings() {
+		log.Warn("policy", zap.String("warning", w))
 	}
 	log.Info("policies in force", zap.Int("policies", set.Len()), zap.String("revision", set.Revision()))
 	return nil

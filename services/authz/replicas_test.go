@@ -81,7 +81,7 @@ func TestReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eng := engine.New(func(mcpwire.ItemKind, string) {})
+	eng := engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 	eng.SetPolicies(policies)
 	r, err := newReplicas("localhost:"+port, eng, nil, zap.NewNop())
 	if err != nil {
@@ -149,7 +149,7 @@ func TestReplicas(t *testing.T) {
 
 // TestReplicasElsewhere: a plain connection to another machine is refused before anything starts.
 func TestReplicasElsewhere(t *testing.T) {
-	if _, err := newReplicas("aggregator:9444", engine.New(nil), nil, zap.NewNop()); err == nil {
+	if _, err := newReplicas("aggregator:9444", engine.New(nil, nil), nil, zap.NewNop()); err == nil {
 		t.Error("no error")
 	}
 }

@@ -25,6 +25,8 @@ type Engine struct {
 	policies *policy.Set
 	replicas map[string]*Catalog // last complete catalog of each aggregator replica
 	conflict func(kind mcpwire.ItemKind, name string)
+	unknown  func(remarks []string)
+	told     []string // the last remarks
 }
 
 // Catalog is what one aggregator replica reported, complete.
@@ -37,6 +39,8 @@ type Catalog struct {
 type Snapshot struct {
 	Policies *policy.Set
 	Digest   string // of the merged catalog
+	// Unknown are remarks on policies that name what does not exist; none while a backend was never listed, whose it may be.
+	Unknown []string
 
 	items     map[key]*Entry // nil: replicas disagree
 	templates []template
@@ -62,9 +66,10 @@ type Entry struct {
 	Declared map[string]string
 }
 
-// New makes an engine. conflict is told of each name that replicas resolve differently; such a name is denied.
-func New(conflict func(kind mcpwire.ItemKind, name string)) *Engine {
-	return &Engine{replicas: map[string]*Catalog{}, conflict: conflict}
+// New makes an engine. conflict is told of each name that replicas resolve differently; such a name is denied. unknown is
+// told of the remarks of Snapshot.Unknown when they change.
+func New(conflict func(kind mcpwire.ItemKind, name string), unknown func(remarks []string)) *Engine {
+	return &Engine{replicas: map[string]*Catalog{}, conflict: conflict, unknown: unknown}
 }
 
 // Snapshot returns the current snapshot, nil while policies or catalog are missing.
@@ -92,6 +97,16 @@ func (e *Engine) SetReplica(name string, c *Catalog) {
 		e.replicas[name] = c
 	}
 	e.rebuild()
+}
+
+// Warnings are the remarks on the policies in force, those on names included.
+func (e *Engine) Warnings() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.policies == nil {
+		return nil
+	}
+	return slices.Concat(e.policies.Warnings(), e.told)
 }
 
 // Reported says whether a complete catalog of the replica is in force.
@@ -162,7 +177,32 @@ func (e *Engine) rebuild() {
 		s.addLists(c)
 	}
 	s.Digest = digest(digests)
+	s.findUnknown(catalogs)
+	if !slices.Equal(s.Unknown, e.told) {
+		e.told = s.Unknown
+		e.unknown(s.Unknown)
+	}
 	e.snap.Store(s)
+}
+
+// findUnknown looks for names in policies that nothing in the catalogs has, as advertised or original.
+func (s *Snapshot) findUnknown(catalogs []*Catalog) {
+	if len(s.pending) > 0 {
+		return
+	}
+	type known struct {
+		kind policy.Kind
+		name string
+	}
+	names := map[known]bool{}
+	for _, c := range catalogs {
+		each(c, func(_ *gatewayv1.BackendCatalog, kind mcpwire.ItemKind, it *gatewayv1.Item) {
+			names[known{policyKind(kind), it.Name}], names[known{policyKind(kind), it.Original}] = true, true
+		})
+	}
+	s.Unknown = s.Policies.Unknown(func(kind policy.Kind, name string) bool {
+		return names[known{kind, name}] || kind == policy.Resource && s.byTemplate(name) != nil
+	})
 }
 
 func (s *Snapshot) newEntry(backend string, kind mcpwire.ItemKind, it *gatewayv1.Item, shadowed bool) *Entry {

@@ -59,7 +59,7 @@ func catalogOf(digest string, backends ...*gatewayv1.BackendCatalog) *Catalog {
 func newEngine(t testing.TB, policies string, catalogs ...*Catalog) (*Engine, *[]string) {
 	t.Helper()
 	var disputed []string
-	e := New(func(kind mcpwire.ItemKind, name string) { disputed = append(disputed, kind.String()+" "+name) })
+	e := New(func(kind mcpwire.ItemKind, name string) { disputed = append(disputed, kind.String()+" "+name) }, func([]string) {})
 	e.SetPolicies(loadPolicies(t, policies))
 	for i, c := range catalogs {
 		disputed = nil
@@ -171,7 +171,7 @@ func TestShadowed(t *testing.T) {
 
 // TestSnapshot: none without policies or without a catalog, and a new one with each of either.
 func TestSnapshot(t *testing.T) {
-	e := New(func(mcpwire.ItemKind, string) {})
+	e := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 	one := catalogOf("1", backendOf("a", "tool a_x=x"))
 	e.SetReplica("r", one)
 	if e.Snapshot() != nil {
@@ -211,6 +211,42 @@ func TestSnapshot(t *testing.T) {
 }
 
 // TestDigestOrder: which replica is which does not matter.
+// TestUnknown: names in policies that exist nowhere are told of where the whole catalog is known, once for each change.
+func TestUnknown(t *testing.T) {
+	var told [][]string
+	e := New(nil, func(remarks []string) { told = append(told, remarks) })
+	e.SetPolicies(loadPolicies(t, `forbid(principal, action == Action::"call_tool", resource == Tool::"delete");
+permit(principal, action, resource == Tool::"a_get");
+permit(principal, action, resource in Tool::"get") unless { resource == Prompt::"plan" || resource in [Tool::"x", Resource::"doc://1"] };
+permit(principal, action, resource) unless { resource.name == "drop" || "get" != resource.original_name || resource.uri == "doc://2" };
+permit(principal, action == Action::"callTool", resource is Resource in Resource::"item://7");`))
+	want := func(when string, changes int, remarks ...string) {
+		t.Helper()
+		last := []string(nil)
+		if len(told) > 0 {
+			last = told[len(told)-1]
+		}
+		if len(told) != changes || !slices.Equal(last, remarks) {
+			t.Errorf("%s: told %d times, the last %q; want %d, %q", when, len(told), last, changes, remarks)
+		}
+		if got := e.Warnings(); len(got) != 1+len(remarks) || !strings.Contains(got[0], "callTool") {
+			t.Errorf("%s: warnings %q, want one of its own and the remarks", when, got)
+		}
+	}
+	want("no catalog", 0)
+	listed := backendOf("a", "tool a_get=get", "prompt a_x=x", "template item://{id}", "resource doc://1")
+	e.SetReplica("1", catalogOf("1", listed, backendOf("b", "pending")))
+	want("one was never listed", 0)
+	missing := []string{`p:1: policy p:1: there is no tool "delete"`, `p:3: policy p:3: there is no prompt "plan"`, `p:3: policy p:3: there is no tool "x"`,
+		`p:4: policy p:4: there is no tool, prompt or resource "drop"`, `p:4: policy p:4: there is no tool, prompt or resource "doc://2"`}
+	e.SetReplica("1", catalogOf("2", listed, backendOf("b")))
+	want("all listed", 1, missing...)
+	e.SetReplica("1", catalogOf("3", listed, backendOf("b", "tool b_y=y")))
+	want("something else came", 1, missing...)
+	e.SetReplica("1", catalogOf("4", listed, backendOf("b", "tool b_delete=delete", "tool drop=d", "tool x", "prompt plan", "resource doc://2")))
+	want("all came", 2)
+}
+
 func TestDigestOrder(t *testing.T) {
 	one, two := catalogOf("1", backendOf("a", "tool x")), catalogOf("2", backendOf("b", "tool y"))
 	ab, _ := newEngine(t, permitAll, one, two)

@@ -122,7 +122,7 @@ func known(s *Snapshot, name string) bool {
 }
 
 func TestWatch(t *testing.T) {
-	e := New(func(mcpwire.ItemKind, string) {})
+	e := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 	e.SetPolicies(loadPolicies(t, permitAll))
 	r, troubles := watch(t, e)
 
@@ -208,7 +208,7 @@ func (s *silentStream) Recv() (*gatewayv1.CatalogUpdate, error) {
 // TestSilence: 10 s without even a heartbeat end a stream, heartbeats keep it.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := New(func(mcpwire.ItemKind, string) {})
+		e := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 		start := time.Now()
 		applied, err := e.watchOnce(t.Context(), "r", &silentCatalog{beats: 5, updates: []*gatewayv1.CatalogUpdate{
 			{Update: &gatewayv1.CatalogUpdate_Complete{Complete: "1"}}}})

@@ -148,7 +148,7 @@ func newWorld(t testing.TB, issuer *tokentest.Issuer, archives ...*txtar.Archive
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.engine = engine.New(func(mcpwire.ItemKind, string) {})
+	w.engine = engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 	if !set.NoPolicies {
 		w.engine.SetPolicies(w.policy)
 	}

@@ -65,7 +65,7 @@ func tools(digest string, names ...string) *engine.Catalog {
 
 func newServer(t testing.TB, catalog *engine.Catalog) *Server {
 	t.Helper()
-	e := engine.New(func(mcpwire.ItemKind, string) {})
+	e := engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 	e.SetPolicies(newSet(t, policies))
 	if catalog != nil {
 		e.SetReplica("r", catalog)
@@ -193,7 +193,7 @@ func TestPermittedIsDecide(t *testing.T) {
 			effect := []string{"permit", "permit", "forbid"}[rng.IntN(3)]
 			resource := []string{"resource", `resource == Tool::"n1"`, `resource == Tool::"a_n2"`, `resource in MCP::"a"`, `resource in MCP::"b"`}[rng.IntN(5)]
 			condition := []string{"", ` when { resource has name && resource.name like "*1" }`, ` unless { resource.backend == "a" }`,
-				` when { resource.missing }`, ` when { context.protocol_era == "modern" }`}[rng.IntN(5)]
+				` when { resource.openWorldHint }`, ` when { context.protocol_era == "modern" }`}[rng.IntN(5)]
 			fmt.Fprintf(&text, "%s(principal in THVGroup::\"%s\", action, %s)%s;\n", effect, groups[rng.IntN(4)], resource, condition)
 		}
 		s := newServer(t, nil)
