@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -28,35 +27,31 @@ type secret struct {
 
 const oneYear = 365 * 24 * time.Hour
 
+const keysHelp = `usage: vmcp keys new seal|session|authserver|tls…
+
+Prints new keys as Kubernetes Secrets:
+  seal        what authz decided, on its way to the aggregator
+  session     session ids of clients
+  authserver  the state of the authorization server
+  tls         a certificate for each role, good for a year; the authority's key is thrown away
+
+example:
+  vmcp keys new seal session authserver tls | kubectl apply -f -
+`
+
 // keys prints new keys as the Secrets that deploy/k8s expects.
 func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "new" {
-		args = args[1:]
-	} else if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		args = nil
+	fs := flag.NewFlagSet("vmcp keys new", flag.ContinueOnError)
+	kinds, err := parse(fs, keysHelp, args, stdout, stderr)
+	if err != nil {
+		return err
 	}
-	flags := flag.NewFlagSet("vmcp keys new", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: vmcp keys new seal|session|authserver|tls…\n\n"+
-			"Prints new keys as Kubernetes Secrets, to be piped into kubectl apply -f -:\n\n"+
-			"  seal        what authz decided, on its way to the aggregator\n"+
-			"  session     session ids of clients\n"+
-			"  authserver  the state of the authorization server\n"+
-			"  tls         a certificate for each role, good for a year; the authority's key is thrown away\n\n")
-	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
-		return errUsage
-	}
-	if flags.NArg() == 0 {
-		flags.Usage()
-		return errUsage
+	if len(kinds) < 2 || kinds[0] != "new" {
+		return wrongUsage(fs, stderr, "want vmcp keys new, and the kinds of keys")
 	}
 	id := time.Now().UTC().Format("20060102t150405") // the last by name seals
 	var secrets []secret
-	for _, kind := range flags.Args() {
+	for _, kind := range kinds[1:] {
 		switch {
 		case slices.Contains([]string{"seal", "session", "authserver"}, kind):
 			secrets = append(secrets, newSecret("vmcp-keys-"+kind, "Opaque", map[string]string{id: keyring.New()}))
@@ -67,9 +62,7 @@ func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
 			}
 			secrets = append(secrets, certificates...)
 		default:
-			fmt.Fprintf(stderr, "vmcp keys new: unknown kind %q\n\n", kind)
-			flags.Usage()
-			return errUsage
+			return wrongUsage(fs, stderr, fmt.Sprintf("unknown kind %q", kind))
 		}
 	}
 	out := yaml.NewEncoder(stdout)

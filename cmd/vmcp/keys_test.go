@@ -62,7 +62,7 @@ func TestKeysNew(t *testing.T) {
 func TestKeysUsage(t *testing.T) {
 	for _, args := range [][]string{{"keys"}, {"keys", "new"}, {"keys", "old", "seal"}, {"keys", "new", "door"}, {"keys", "new", "-x"}} {
 		var stdout, stderr bytes.Buffer
-		if status := dispatch(t.Context(), args, &stdout, &stderr); status != 2 || stdout.Len() > 0 || !strings.Contains(stderr.String(), "usage: vmcp keys new") {
+		if status := dispatch(t.Context(), args, &stdout, &stderr); status != 2 || stdout.Len() > 0 || !strings.Contains(stderr.String(), "vmcp keys new -h") {
 			t.Errorf("%v: status %d, %q", args, status, stdout.String())
 		}
 	}

@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"vmcp/internal/gatewayconfig"
 )
 
 // A command is one word after vmcp. run gets the arguments behind it; its error is printed and means exit status 1,
-// errUsage status 2, errSilent status 1 without a word.
+// errUsage status 2, errSilent status 1 without a word, errHelp status 0.
 type command struct {
 	name, summary string
 	run           func(ctx context.Context, args []string, stdout, stderr io.Writer) error
@@ -23,11 +25,14 @@ type command struct {
 var commands = []command{
 	{"up", "run the gateway of your files on this machine", up},
 	{"validate", "check configuration files and print what they amount to", validate},
+	{"status", "say how a gateway on this machine does", status},
 	{"keys", "print new keys and certificates as Kubernetes Secrets", keys},
+	{"version", "say which build this is", printVersion},
 }
 
 var (
 	errUsage  = errors.New("wrong usage")         // the command has said what is wrong
+	errHelp   = errors.New("help was asked for")  // and given
 	errSilent = errors.New("failed, said enough") // the command has said why it failed
 )
 
@@ -46,8 +51,13 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
-		usage(stdout)
-		return 0
+		if len(args) < 2 {
+			usage(stdout)
+			return 0
+		}
+		args = []string{args[1], "-h"}
+	case "-version", "--version":
+		args = []string{"version"}
 	}
 	for _, c := range commands {
 		if c.name != args[0] {
@@ -55,7 +65,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		}
 		err := c.run(ctx, args[1:], stdout, stderr)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, errHelp):
 			return 0
 		case errors.Is(err, errUsage):
 			return 2
@@ -64,7 +74,15 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		}
 		return 1
 	}
-	fmt.Fprintf(stderr, "vmcp: unknown command %q\n\n", args[0])
+	var names []string
+	for _, c := range commands {
+		names = append(names, c.name)
+	}
+	meant := ""
+	if near := gatewayconfig.Nearest(args[0], names); near != "" {
+		meant = fmt.Sprintf(", did you mean %q?", near)
+	}
+	fmt.Fprintf(stderr, "vmcp: unknown command %q%s\n\n", args[0], meant)
 	usage(stderr)
 	return 2
 }
@@ -74,5 +92,5 @@ func usage(w io.Writer) {
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
 	}
-	fmt.Fprintf(w, "\nvmcp COMMAND -h says more about one.\n")
+	fmt.Fprintf(w, "\nvmcp help COMMAND says more about one, with an example.\n")
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,10 +12,18 @@ import (
 	"vmcp/internal/stack"
 )
 
+const upHelp = `usage: vmcp up -f FILE|DIR [flags]
+
+Runs the gateway of your files on this machine until Ctrl-C: Envoy, the services, and for each MCPServer the program that
+its annotation vmcp/command or --run names. When calls succeed it prints one line to stdout: ready URL.
+
+example:
+  vmcp up -f gateway.yaml --run 'demo/everything=npx -y @modelcontextprotocol/server-everything'
+`
+
 // up runs the gateway of the user's documents on this machine.
 func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("vmcp up", flag.ContinueOnError)
-	fs.SetOutput(stderr)
 	cfg := stack.Config{Progress: stderr}
 	fs.Var((*daemon.List)(&cfg.Source.Paths), "f", "YAML `file or directory`; may be repeated")
 	fs.StringVar(&cfg.Source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
@@ -31,15 +38,12 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&cfg.EntraVersion, "entra-sim-token-version", 0, "`version` of the simulation's access tokens: 1 or 2")
 	fs.StringVar(&cfg.People, "entra-sim-people", "", "YAML `file` with the simulation's people and roles")
 	fs.StringVar(&cfg.Tools, "tools", "", "`directory` where Envoy is found or installed (default .tools beside the binary's directory)")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
-		return errUsage
+	names, err := parse(fs, upHelp, args, stdout, stderr)
+	if err != nil {
+		return err
 	}
-	if fs.NArg() > 0 || len(cfg.Source.Paths) == 0 {
-		fmt.Fprintln(stderr, "usage: vmcp up -f FILE|DIR… [flags]; vmcp up -h lists them")
-		return errUsage
+	if cfg.Source.Paths = append(cfg.Source.Paths, names...); len(cfg.Source.Paths) == 0 {
+		return wrongUsage(fs, stderr, "no file given")
 	}
 	self, err := os.Executable()
 	if err == nil {
@@ -53,9 +57,12 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		cfg.Tools = filepath.Join(filepath.Dir(cfg.Bin), ".tools")
 	}
 	cfg.Source.Loopback = true
-	gw, err := check(cfg.Source, stderr, stderr)
+	gw, warnings, err := check(cfg.Source)
 	if err != nil {
-		return err
+		return printProblems(stderr, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(stderr, "warning:", w)
 	}
 	s, err := stack.Start(ctx, cfg)
 	if err == nil {

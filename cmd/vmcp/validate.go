@@ -14,67 +14,74 @@ import (
 	"vmcp/internal/policy"
 )
 
+const validateHelp = `usage: vmcp validate -f FILE|DIR [flags]
+
+Checks the documents of all files as the services would, and prints the gateway that they describe, or every problem at
+once with file, line and field. The exit status is 0 without problems, else 1.
+
+JSON has valid, and as lists problems and notes (file, line, field, text) and warnings (texts about policies), and where
+it is valid, gateway: name, endpoint (a URL, or the path where the host is open), anonymous, audience, issuer, own_issuer,
+sign_in (URLs), policies (how many texts), tool_names, backends (name, kind, transport, url, image, command).
+
+example:
+  vmcp validate -f gateway.yaml -secrets secrets
+`
+
 // validate loads configuration files as the services would and prints what they amount to, or all that is wrong.
 func validate(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("vmcp validate", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: vmcp validate -f FILE|DIR... [-name NAME] [-secrets DIR]\n\n"+
-			"Checks the documents of all files and prints the gateway that they describe.\n\n")
-		flags.PrintDefaults()
-	}
+	fs := flag.NewFlagSet("vmcp validate", flag.ContinueOnError)
 	// What `vmcp up` runs on this machine is valid too; notes say where it is for this machine only.
 	src := gatewayconfig.Source{Loopback: true}
-	flags.Var((*daemon.List)(&src.Paths), "f", "`FILE|DIR` to read; may be given several times, and further ones may follow")
-	flags.StringVar(&src.Name, "name", "", "`NAME` of the VirtualMCPServer, where the files have several")
-	flags.StringVar(&src.Secrets, "secrets", "", "`DIR` with secrets as files NAME/KEY; without it, and without Secret documents, secrets are not checked")
-	// Names may stand between flags, as in -f a.yaml b.yaml --name x.
-	for len(args) > 0 {
-		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-			return nil
-		} else if err != nil {
-			return errUsage
-		}
-		if args = flags.Args(); len(args) > 0 {
-			src.Paths = append(src.Paths, args[0])
-			args = args[1:]
-		}
-	}
-	if len(src.Paths) == 0 {
-		fmt.Fprintln(stderr, "vmcp validate: no file given")
-		flags.Usage()
-		return errUsage
-	}
-
-	gateway, err := check(src, stdout, stderr)
+	fs.Var((*daemon.List)(&src.Paths), "f", "`file or directory` to read; may be given several times, and further ones may follow")
+	fs.StringVar(&src.Name, "name", "", "`name` of the VirtualMCPServer, where the files have several")
+	fs.StringVar(&src.Secrets, "secrets", "", "`directory` with secrets as files NAME/KEY; without it, and without Secret documents, secrets are not checked")
+	form := formatFlag(fs)
+	names, err := parse(fs, validateHelp, args, stdout, stderr)
 	if err != nil {
 		return err
+	}
+	if src.Paths = append(src.Paths, names...); len(src.Paths) == 0 {
+		return wrongUsage(fs, stderr, "no file given")
+	}
+
+	gateway, warnings, err := check(src)
+	if *form == jsonFormat {
+		return validateJSON(stdout, gateway, warnings, err)
+	}
+	if err != nil {
+		return printProblems(stderr, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(stdout, "warning:", w)
 	}
 	describe(stdout, gateway)
 	return nil
 }
 
-// check loads the documents and compiles the policies as the services would. It prints the problems, and to warnings
-// what in the policies cannot do what it seems to say.
-func check(src gatewayconfig.Source, warnings, stderr io.Writer) (*gatewayconfig.Gateway, error) {
-	gateway, err := gatewayconfig.Load(src)
-	var set *policy.Set
-	if err == nil {
-		set, err = policy.Load(gateway.Name, gateway.Authz.Backends, gateway.Authz.Policies)
+// check loads the documents and compiles the policies as the services would. The warnings say what in the policies
+// cannot do what it seems to say.
+func check(src gatewayconfig.Source) (gateway *gatewayconfig.Gateway, warnings []string, err error) {
+	if gateway, err = gatewayconfig.Load(src); err != nil {
+		return nil, nil, err
 	}
-	if problems, ok := errors.AsType[gatewayconfig.Problems](err); ok {
-		for _, p := range problems {
-			fmt.Fprintln(stderr, "error:", p)
-		}
-		fmt.Fprintln(stderr, count(len(problems), "problem"))
-		return nil, errSilent
-	} else if err != nil {
-		return nil, err
+	set, err := policy.Load(gateway.Name, gateway.Authz.Backends, gateway.Authz.Policies)
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, w := range set.Warnings() {
-		fmt.Fprintln(warnings, "warning:", w)
+	return gateway, set.Warnings(), nil
+}
+
+// printProblems prints what is wrong with documents, one a line; another error is returned as it is.
+func printProblems(stderr io.Writer, err error) error {
+	problems, ok := errors.AsType[gatewayconfig.Problems](err)
+	if !ok {
+		return err
 	}
-	return gateway, nil
+	for _, p := range problems {
+		fmt.Fprintln(stderr, "error:", p)
+	}
+	fmt.Fprintln(stderr, count(len(problems), "problem"))
+	return errSilent
 }
 
 // describe prints a gateway for people. No secret is in it, as none was asked for.

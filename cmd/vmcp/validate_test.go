@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -32,6 +33,40 @@ backends              2
   github-backend      MCPServer  stdio  ghcr.io/github/github-mcp-server:latest
   kubernetes-backend  MCPServer  stdio  ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1
 `
+	const wholeJSON = `{
+  "valid": true,
+  "problems": [],
+  "notes": [],
+  "warnings": [],
+  "gateway": {
+    "name": "engineering-tools",
+    "endpoint": "https://mcp.example.com/mcp",
+    "anonymous": false,
+    "audience": "https://mcp.example.com",
+    "issuer": "https://mcp.example.com",
+    "own_issuer": true,
+    "sign_in": [
+      "https://login.microsoftonline.com/8a2f6d1c-3b47-4e0a-9c55-0d6f7e1b2a34/v2.0"
+    ],
+    "policies": 4,
+    "tool_names": "prefix {workload}_",
+    "backends": [
+      {
+        "name": "github-backend",
+        "kind": "MCPServer",
+        "transport": "stdio",
+        "image": "ghcr.io/github/github-mcp-server:latest"
+      },
+      {
+        "name": "kubernetes-backend",
+        "kind": "MCPServer",
+        "transport": "stdio",
+        "image": "ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1"
+      }
+    ]
+  }
+}
+`
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -47,8 +82,24 @@ backends              2
 		{[]string{"validate", "-f", seed}, 1, "", "a second VirtualMCPServer engineering-tools"},
 		{[]string{"validate"}, 2, "", "no file given"},
 		{[]string{"validate", "--nonsense"}, 2, "", "nonsense"},
-		{[]string{"validate", "-h"}, 0, "", "usage: vmcp validate"},
-		{[]string{"valdate"}, 2, "", `unknown command "valdate"`},
+		{[]string{"valdate"}, 2, "", `unknown command "valdate", did you mean "validate"?`},
+		{[]string{"validate", "-o", "xml"}, 2, "", "want text or json"},
+		{[]string{"validate", "-o", "json", seed + "nowhere.yaml"}, 1, `{
+  "valid": false,
+  "problems": [
+    {
+      "file": "` + seed + `nowhere.yaml",
+      "text": "reading: no such file or directory"
+    }
+  ],
+  "notes": [],
+  "warnings": []
+}
+`, ""},
+		{[]string{"validate", "-o", "json", seed + "engineering-tools.yaml", "--secrets", secrets}, 0, wholeJSON, ""},
+		{[]string{"status", "-state", secrets}, 1, "", "no gateway runs on the state directory " + secrets},
+		{[]string{"status", "-f", seed + "nowhere.yaml"}, 1, "", "no such file"},
+		{[]string{"version", "-o", "json"}, 0, "{\n  \"go\": \"" + runtime.Version() + "\",\n  \"version\": \"devel\"\n}\n", ""},
 		{nil, 2, "", "validate"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
@@ -64,5 +115,18 @@ backends              2
 				t.Errorf("stderr:\n%s\nwant in it:\n%s", got, c.stderr)
 			}
 		})
+	}
+}
+
+// TestHelp: each command says how it is used, with an example, however it is asked.
+func TestHelp(t *testing.T) {
+	for _, c := range commands {
+		for _, args := range [][]string{{"help", c.name}, {c.name, "-h"}, {c.name, "--help"}} {
+			var stdout, stderr bytes.Buffer
+			status := dispatch(t.Context(), args, &stdout, &stderr)
+			if got := stdout.String(); status != 0 || stderr.Len() > 0 || !strings.HasPrefix(got, "usage: vmcp "+c.name) || !strings.Contains(got, "\nexample:\n  vmcp "+c.name) {
+				t.Errorf("%v: status %d, stdout %q, stderr %q", args, status, got, &stderr)
+			}
+		}
 	}
 }

@@ -23,6 +23,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"vmcp/internal/version"
 )
 
 // Main runs a service and exits: 0 when run returned nil (also after SIGTERM or SIGINT, which end its context), 1 with
@@ -44,6 +46,7 @@ func Main(run func(ctx context.Context, log *zap.Logger) error) {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // the second signal has its usual effect
+	log.Info("starting", zap.String("version", version.String()), zap.String("go", version.Go()))
 	err = run(ctx, log)
 	code := 0
 	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) { // stopped as asked

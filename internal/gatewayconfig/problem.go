@@ -59,14 +59,14 @@ func (ps Problems) sorted() Problems {
 
 // didYouMean is `, did you mean "x"?` for the name of known that is nearest to got, or nothing.
 func didYouMean(got string, known []string) string {
-	if n := nearest(got, known); n != "" {
+	if n := Nearest(got, known); n != "" {
 		return fmt.Sprintf(", did you mean %q?", n)
 	}
 	return ""
 }
 
-// nearest is the name of known that a person who wrote got most likely meant, or empty.
-func nearest(got string, known []string) string {
+// Nearest is the name of known that a person who wrote got most likely meant, or empty.
+func Nearest(got string, known []string) string {
 	best, bestDistance := "", max(2, len(got)/3)+1
 	for _, k := range known {
 		if strings.EqualFold(k, got) {

@@ -58,7 +58,7 @@ func (s *Stack) waitService(ctx context.Context, name string, show *progress.Dis
 		if name == "aggregator" {
 			showBackends(ctx, client, show)
 		}
-		reasons, err := notReady(ctx, client)
+		reasons, err := notReady(ctx, client, "/readyz")
 		switch {
 		case err == nil && reasons == "":
 			show.Set(name, progress.Ready, "")
@@ -75,9 +75,9 @@ func (s *Stack) waitService(ctx context.Context, name string, show *progress.Dis
 	}
 }
 
-// notReady asks a service's admin socket what it waits for; empty: it is ready.
-func notReady(ctx context.Context, client *http.Client) (reasons string, err error) {
-	status, text, err := get(ctx, client, "/readyz")
+// notReady asks an admin socket what its process waits for; empty: it is ready.
+func notReady(ctx context.Context, client *http.Client, page string) (reasons string, err error) {
+	status, text, err := get(ctx, client, page)
 	if err != nil || status == http.StatusOK {
 		return "", err
 	}
@@ -124,15 +124,19 @@ func showBackends(ctx context.Context, client *http.Client, show *progress.Displ
 		return // it does not listen yet
 	}
 	for _, b := range list {
-		state := progress.Waiting
-		switch {
-		case b.State == "listed":
-			state = progress.Ready
-		case b.LastFailure != "":
-			state = progress.Away
-		}
-		show.Set("server "+b.Backend, state, b.Summary())
+		show.Set("server "+b.Backend, b.Progress(), b.Summary())
 	}
+}
+
+// Progress is the state in the words that people are shown.
+func (b *Backend) Progress() progress.State {
+	switch {
+	case b.State == "listed":
+		return progress.Ready
+	case b.LastFailure != "":
+		return progress.Away
+	}
+	return progress.Waiting
 }
 
 // Summary says in a line what a server offers, or why it does not.

@@ -46,6 +46,7 @@ type Stack struct {
 	State  string // directory: logs, audit.jsonl, access.jsonl, keys, lists
 	Listen string // host:port
 
+	name      string   // of the virtual server
 	run       string   // sockets
 	lock      *os.File // on State
 	services  []string // that say when they are ready
@@ -82,9 +83,6 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range programs {
-		show.Note(p.String())
-	}
 	s, err := prepare(&cfg, gw)
 	if err != nil {
 		return nil, err
@@ -101,6 +99,9 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 
 // start starts the processes and waits until all are ready. When it fails, none is left.
 func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gateway, programs []program, show *progress.Display) error {
+	for _, p := range programs {
+		show.Note(p.String())
+	}
 	show.Set("envoy", progress.Starting, "looking for "+envoyproc.Version+", installed by pip where there is none (37 MB)")
 	envoy, err := envoyproc.Find(ctx, cfg.Tools)
 	if err != nil {

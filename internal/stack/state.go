@@ -22,7 +22,7 @@ func (s *Stack) Socket(name string) string { return s.sock(name) }
 
 // prepare makes the directories and keys, and takes the state directory for this process.
 func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
-	s := &Stack{services: []string{"aggregator", "authz"}, Listen: cfg.Listen, endpoint: gw.Endpoint.Path,
+	s := &Stack{name: gw.Name, services: []string{"aggregator", "authz"}, Listen: cfg.Listen, endpoint: gw.Endpoint.Path,
 		pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
 	host, port, _ := net.SplitHostPort(cfg.Listen) // checked
 	switch {
@@ -34,7 +34,7 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 		s.URL = cfg.scheme() + "://" + cfg.Listen + s.endpoint
 	}
 	var err error
-	if s.State, err = stateDirectory(cfg.State, gw.Name); err != nil {
+	if s.State, err = StateDirectory(cfg.State, gw.Name); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{s.State, s.file("authz"), s.file("aggregator"), s.file("authserver"), s.file("parked-tls")} {
@@ -75,12 +75,13 @@ func socketDirectory(state string) (string, error) {
 func (s *Stack) release() {
 	if s.run != "" {
 		os.RemoveAll(s.run)
+		os.Remove(s.runningFile())
 	}
 	s.lock.Close()
 }
 
-// stateDirectory is where the state of a gateway of that name is, absolute.
-func stateDirectory(given, name string) (string, error) {
+// StateDirectory is where the state of a gateway of that name is, absolute.
+func StateDirectory(given, name string) (string, error) {
 	if given != "" {
 		return filepath.Abs(given)
 	}

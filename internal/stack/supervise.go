@@ -61,6 +61,7 @@ func (s *Stack) started(name string, pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pids[name] = pid
+	s.writeRunning()
 }
 
 // PID is the process id of envoy, authz or aggregator.

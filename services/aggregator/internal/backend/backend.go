@@ -14,6 +14,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/version"
 )
 
 const (
@@ -83,7 +85,7 @@ func New(cfg Config) *Backend {
 		cfg.Log = zap.NewNop()
 	}
 	if cfg.ClientInfo == nil {
-		cfg.ClientInfo = []byte(`{"name":"vmcp","version":"1"}`)
+		cfg.ClientInfo = fmt.Appendf(nil, `{"name":"vmcp","version":%q}`, version.String())
 	}
 	if cfg.OnListChanged == nil {
 		cfg.OnListChanged = func() {}

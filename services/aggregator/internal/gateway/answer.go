@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,10 +11,11 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/version"
 )
 
 // serverInfo is our Implementation object toward clients.
-var serverInfo = []byte(`{"name":"vmcp","title":"vMCP gateway","version":"1.0.0"}`)
+var serverInfo = fmt.Appendf(nil, `{"name":"vmcp","title":"vMCP gateway","version":%q}`, version.String())
 
 // ServerInfo is how the gateway names itself to clients, a JSON object.
 func ServerInfo() []byte { return serverInfo }
