@@ -25,7 +25,8 @@ type Config struct {
 	Log  string   // file that takes stdout and stderr; appended to
 	// Started is called with the process id once it runs; may be nil.
 	Started func(pid int)
-	// StopTime is how long the child has to end after SIGTERM before it is killed; 0: 12 s, above the services' own.
+	// StopTime is how long the child has to end after SIGTERM before it is killed; 0: 18 s, above the services' own: 10 s
+	// for calls in flight, then in the aggregator 4 s for MCP servers to end.
 	StopTime time.Duration
 }
 
@@ -53,7 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = cfg.StopTime
 	if cmd.WaitDelay == 0 {
-		cmd.WaitDelay = 12 * time.Second
+		cmd.WaitDelay = 18 * time.Second
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", cfg.Name, err)

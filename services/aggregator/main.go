@@ -74,6 +74,12 @@ func run(ctx context.Context, log *zap.Logger) error {
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
+	// Backends outlive ctx: calls that were dispatched finish, and only when the listeners have drained do children and
+	// sessions hear that it is over.
+	open, closeBackends := context.WithCancel(context.WithoutCancel(ctx))
+	var running errgroup.Group
+	defer running.Wait()
+	defer closeBackends()
 	backends := map[string]*backend.Backend{}
 	var sources []*inventory.Source
 	for _, b := range gw.Aggregator.Backends {
@@ -92,12 +98,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		})
 		src.List = to.List
 		backends[b.Name], sources = to, append(sources, src)
-		g.Go(func() error {
-			if err := to.Run(ctx); ctx.Err() == nil {
-				return err
-			}
-			return nil
-		})
+		running.Go(func() error { return to.Run(open) })
 	}
 	lists := ""
 	if cfg.state != "" {

@@ -115,7 +115,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			b.closeAll()
-			return ctx.Err()
+			return nil
 		case now := <-tick.C:
 			b.reap(now)
 		}
