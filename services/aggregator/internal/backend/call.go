@@ -46,8 +46,8 @@ type Message struct {
 	Method string
 	ID     mcpwire.RawID // of a response the client's, of a request the backend's
 	Raw    []byte        // valid until the sink returns
-	// Status is the HTTP status that a response came with: 200, or the backend's own for a JSON-RPC error, which a
-	// modern client gets too (HM-3).
+	// Status is the HTTP status for a modern client: 200, or 400 or 404 where a modern backend answered an error with
+	// that (HM-3). Any other of a backend's ends here: a client that saw its 401 would sign in to us again.
 	Status int
 }
 
@@ -179,8 +179,11 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 	if err != nil {
 		return err
 	}
-	if c.client == mcpwire.EraModern && r.ErrorCode() == mcpwire.CodeMissingCapability {
+	switch {
+	case c.client == mcpwire.EraModern && r.ErrorCode() == mcpwire.CodeMissingCapability:
 		status = http.StatusBadRequest // HM-3; a legacy backend says it with 200
+	case c.wire != mcpwire.EraModern || status != http.StatusBadRequest && status != http.StatusNotFound:
+		status = http.StatusOK
 	}
 	return c.deliver(Message{Kind: mcpwire.KindResponse, ID: c.req.Message.ID, Raw: raw, Status: status})
 }

@@ -117,7 +117,7 @@ func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) e
 	switch {
 	case resp.StatusCode == http.StatusNotFound && l.session != "":
 		return errSessionGone
-	case resp.StatusCode >= 300 && !(resp.StatusCode >= 400 && isJSON(contentType)):
+	case resp.StatusCode >= 300 && !(resp.StatusCode >= 400 && isJSON(contentType)), refusesUs(resp.StatusCode):
 		return l.statusError(resp)
 	case isJSON(contentType):
 		return l.receiveJSON(resp, recv)
@@ -133,12 +133,21 @@ func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) e
 
 func isJSON(contentType string) bool { return strings.HasPrefix(contentType, "application/json") }
 
-// statusError is the failure that an HTTP status without a JSON-RPC body means.
+// refusesUs: these are about the gateway and its credentials, not about the client's request, whatever the body says.
+func refusesUs(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusTooManyRequests:
+		return true
+	}
+	return false
+}
+
+// statusError is the failure that an HTTP status without a JSON-RPC body means, or one about the gateway itself.
 func (l *httpLink) statusError(resp *http.Response) error {
 	io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
 	kind, ran := ErrUnavailable, true
 	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
 		kind, ran = ErrRefused, false
 	case http.StatusTooManyRequests:
 		kind, ran = ErrBusy, false

@@ -188,7 +188,7 @@ func TestErrors(t *testing.T) {
 			`{"id":9,"jsonrpc":"2.0","error":{"code":-32602,"message":"m"}}`, 400},
 		{"null id", mcptest.Legacy, mcpwire.EraLegacy,
 			mcptest.Answer{Status: 400, Body: `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"m"}}`},
-			`{"jsonrpc":"2.0","id":9,"error":{"code":-32600,"message":"m"}}`, 400},
+			`{"jsonrpc":"2.0","id":9,"error":{"code":-32600,"message":"m"}}`, 200},
 		{"-32002", mcptest.Legacy, mcpwire.EraModern,
 			mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32002,"message":"m","data":1}}`),
 			`{"jsonrpc":"2.0","id":9,"error":{"code":-32602,"message":"m","data":1}}`, 200},
