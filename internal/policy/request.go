@@ -205,7 +205,7 @@ func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return errors.New("arguments are not a JSON object")
 	}
-	conv := &converter{}
+	conv := &converter{doubles: true}
 	for dec.PeekKind() == '"' {
 		tok, err := dec.ReadToken()
 		if err != nil {

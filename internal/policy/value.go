@@ -37,6 +37,7 @@ const (
 type converter struct {
 	values    int
 	skipNulls bool // within arrays and objects: the same as not there
+	doubles   bool // only numbers that are the same at a reader whose numbers are doubles, as a server in JavaScript
 }
 
 // value converts one document. n holds for a number at its top.
@@ -62,6 +63,9 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 	case 't', 'f':
 		return types.Boolean(tok.Bool()), nil
 	case '0':
+		if c.doubles && !isDouble(tok.String()) {
+			return nil, fmt.Errorf("%w: not the same number everywhere", errNotExact)
+		}
 		return toNumber(tok.String(), n)
 	case '[':
 		elements := []types.Value{}
@@ -164,6 +168,17 @@ func toNumber(text string, n number) (types.Value, error) {
 		return nil, fmt.Errorf("%w: %v", errNotExact, err)
 	}
 	return d, nil
+}
+
+// isDouble reports whether a number survives being read as a double and written again.
+func isDouble(text string) bool {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return false
+	}
+	n1, d1, e1, ok1 := decompose(text)
+	n2, d2, e2, ok2 := decompose(strconv.FormatFloat(f, 'g', -1, 64))
+	return ok1 && ok2 && d1 == d2 && (d1 == 0 || n1 == n2 && e1 == e2)
 }
 
 // decompose gives a number as ±digits × 10^exp, digits without a trailing zero. It is not ok where no integer or
