@@ -182,22 +182,15 @@ func (c *checker) onFamilies() bool {
 }
 
 func (c *checker) condition(body ast.IsNode) {
-	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
-		switch v := n.(type) {
-		case ast.NodeValue:
-			if uid, ok := v.Value.(types.EntityUID); ok {
-				c.entity(uid)
-			}
-		case ast.NodeTypeIs:
-			c.typeName(v.EntityType)
-		case ast.NodeTypeIsIn:
-			c.typeName(v.EntityType)
-		case ast.NodeTypeAccess:
-			c.attribute(variable(v.Arg), string(v.Value))
-		case ast.NodeTypeHas:
-			c.attribute(variable(v.Arg), string(v.Value))
+	facts(body, func(f fact) {
+		switch f.is {
+		case literal:
+			c.entity(f.uid)
+		case entityType:
+			c.typeName(types.EntityType(f.name))
+		case attribute:
+			c.attribute(f.of, f.name)
 		}
-		return true
 	})
 }
 
@@ -254,20 +247,15 @@ func (c *checker) wide() {
 	guarded := names{}
 	var read []string
 	for _, cond := range c.policy.ast.Conditions {
-		ast.Inspect(ast.NewNode(cond.Body), func(n ast.IsNode) bool {
-			switch v := n.(type) {
-			case ast.NodeTypeHas:
-				guarded.add(string(v.Value))
-			case ast.NodeTypeAccess:
-				name, of := string(v.Value), variable(v.Arg)
-				in, isArg := v.Arg.(ast.NodeTypeAccess)
-				isArg = isArg && in.Value == "args" && variable(in.Arg) == "context"
-				if isArg || of == "resource" && !slices.Contains(everyResource, name) ||
-					of == "context" && strings.HasPrefix(name, "arg_") {
-					read = append(read, name)
-				}
+		facts(cond.Body, func(f fact) {
+			switch {
+			case f.is != attribute:
+			case f.has:
+				guarded.add(f.name)
+			case f.of == ofArgs || f.of == "resource" && !slices.Contains(everyResource, f.name) ||
+				f.of == "context" && strings.HasPrefix(f.name, "arg_"):
+				read = append(read, f.name)
 			}
-			return true
 		})
 	}
 	for _, name := range read {

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cedar-policy/cedar-go/types"
@@ -33,29 +32,6 @@ type Decision struct {
 	Policies []string // ids, in configured order
 	Reason   string
 	Err      error // what failed, for logs; may quote policy and claim values, so not for clients
-}
-
-// verdict is what is known of a policy before a request.
-type verdict uint8
-
-const (
-	no     verdict = iota // does not match
-	yes                   // matches
-	failed                // evaluation fails
-	open                  // to be evaluated
-)
-
-// both joins what a caller and what an item say about one policy.
-func both(a, b verdict) verdict {
-	switch {
-	case a == no || b == no:
-		return no
-	case a == failed || b == failed:
-		return failed
-	case a == open || b == open:
-		return open
-	}
-	return yes
 }
 
 var errForeign = errors.New("caller or item of another policy set")
@@ -161,41 +137,4 @@ func (t *tally) decision(err error) Decision {
 		return Decision{Allow: true, Policies: t.permits, Reason: Permitted}
 	}
 	return Decision{Reason: NoPermit}
-}
-
-// each calls f with every policy that may apply to the item, in configured order, and its outcome under both names,
-// until f returns false; it reports whether none did.
-func (r *request) each(f func(pol *policy, original, advertised outcome) bool) bool {
-	c, p := r.caller, r.item
-	generic, named := c.generic[p.Item.Kind], p.candidates
-	for len(generic) > 0 || len(named) > 0 {
-		k := candidate{original: yes, advertised: yes}
-		if len(named) == 0 || len(generic) > 0 && generic[0] < named[0].policy {
-			k.policy, generic = generic[0], generic[1:]
-		} else {
-			k, named = named[0], named[1:]
-		}
-		v := c.verdicts[k.policy]
-		if v == no {
-			continue
-		}
-		pol := r.set.policies[k.policy]
-		adv := both(v, k.advertised)
-		advertised := r.settle(pol, adv, &p.advertised)
-		original := advertised
-		if orig := both(v, k.original); !p.oneName && (orig != adv || orig == open && pol.reads.item) {
-			original = r.settle(pol, orig, p.originalFor(pol))
-		}
-		if !f(pol, original, advertised) {
-			return false
-		}
-	}
-	return true
-}
-
-// fail keeps the first error for the decision.
-func (r *request) fail(pol *policy, err error) {
-	if r.err == nil {
-		r.err = fmt.Errorf("policy %s: %w", pol.id, err)
-	}
 }

@@ -44,38 +44,15 @@ func (s *Set) Unknown(exists func(Kind, string) bool) []string {
 			entity(v.Entity)
 		}
 		for _, c := range p.ast.Conditions {
-			ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-				switch v := n.(type) {
-				case ast.NodeValue:
-					if uid, ok := v.Value.(types.EntityUID); ok {
-						entity(uid)
-					}
-				case ast.NodeTypeEquals:
-					if name, ok := comparedName(v.BinaryNode); ok {
-						remark(0, name)
-					}
-				case ast.NodeTypeNotEquals:
-					if name, ok := comparedName(v.BinaryNode); ok {
-						remark(0, name)
-					}
+			facts(c.Body, func(f fact) {
+				switch f.is {
+				case literal:
+					entity(f.uid)
+				case calledIt:
+					remark(0, f.name)
 				}
-				return true
 			})
 		}
 	}
 	return remarks
-}
-
-// comparedName is "x" of resource.name == "x" and its kin.
-func comparedName(n ast.BinaryNode) (string, bool) {
-	for _, sides := range [][2]ast.IsNode{{n.Left, n.Right}, {n.Right, n.Left}} {
-		of, isAttr := sides[0].(ast.NodeTypeAccess)
-		v, isValue := sides[1].(ast.NodeValue)
-		if isAttr && isValue && variable(of.Arg) == "resource" &&
-			slices.Contains([]types.String{"name", "original_name", "uri"}, of.Value) {
-			name, ok := v.Value.(types.String)
-			return string(name), ok
-		}
-	}
-	return "", false
 }

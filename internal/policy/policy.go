@@ -74,35 +74,11 @@ type policy struct {
 	excepts bool // a permit that asks in an exception how the item is called
 }
 
-// lead are the first conjuncts of a policy's conditions that depend on the caller alone, or on the item alone.
-type lead struct {
-	by    leadBy
-	cond  single
-	parts int  // how many
-	whole bool // there are no others
-}
-
-type leadBy uint8
-
-const (
-	byNeither leadBy = iota
-	byCaller
-	byItem
-)
-
 // single lets cedar.Authorize evaluate one policy.
 type single struct{ policy *cedar.Policy }
 
 func (s single) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) { yield("", s.policy) }
-}
-
-// kindIndex finds the policies that may apply to an item of one kind, without looking at all of them.
-type kindIndex struct {
-	generic     []int32                     // any item, conditions do not begin with the item
-	genericItem []int32                     // any item, conditions begin with the item
-	eq          map[types.EntityUID][]int32 // resource == key
-	in          map[types.EntityUID][]int32 // resource in key
 }
 
 // Load compiles the policies of virtualServer. All problems are reported at once, joined; those of a policy text are
@@ -199,117 +175,11 @@ func conditionPolicy(conditions []ast.ConditionType) single {
 	return single{cedar.NewPolicyFromAST((*cedarast.Policy)(bare))}
 }
 
-// index sorts the policies by action and resource scope.
-func (s *Set) index() {
-	everything := map[types.EntityUID]struct{}{s.server: {}}
-	s.ancestors(everything, s.entities[s.server].Parents)
-	for kind := range s.kinds {
-		ki := &s.kinds[kind]
-		ki.eq, ki.in = map[types.EntityUID][]int32{}, map[types.EntityUID][]int32{}
-		if Kind(kind) == 0 {
-			continue
-		}
-		action := actionUID(kindActions[kind])
-		actionUp := s.ancestorsOf(action)
-		for i, p := range s.policies {
-			if !matches(p.ast.Action, action, actionUp) {
-				continue
-			}
-			any := false
-			switch r := p.ast.Resource.(type) {
-			case ast.ScopeTypeAll:
-				any = true
-			case ast.ScopeTypeIs:
-				if any = r.Type == kindTypes[kind]; !any {
-					continue
-				}
-			case ast.ScopeTypeEq:
-				ki.eq[r.Entity] = append(ki.eq[r.Entity], int32(i))
-			case ast.ScopeTypeIn:
-				if _, any = everything[r.Entity]; !any {
-					ki.in[r.Entity] = append(ki.in[r.Entity], int32(i))
-				}
-			case ast.ScopeTypeIsIn:
-				if r.Type != kindTypes[kind] {
-					continue
-				}
-				if _, any = everything[r.Entity]; !any {
-					ki.in[r.Entity] = append(ki.in[r.Entity], int32(i))
-				}
-			}
-			switch {
-			case any && p.lead.by == byItem:
-				ki.genericItem = append(ki.genericItem, int32(i))
-			case any:
-				ki.generic = append(ki.generic, int32(i))
-			}
-		}
-	}
-	serverUp := s.ancestorsOf(s.server)
-	s.families = map[Action][]int32{}
-	for _, a := range Families {
-		actionUp := s.ancestorsOf(actionUID(a))
-		for i, p := range s.policies {
-			if !p.permit && matches(p.ast.Action, actionUID(a), actionUp) && matches(p.ast.Resource, s.server, serverUp) {
-				s.families[a] = append(s.families[a], int32(i))
-			}
-		}
-	}
-}
-
 // widen: where a static attribute may lead to any caller or item, neither can be left out.
 func (s *Set) widen(r *reads) {
 	if s.leafRefs && r.accesses {
 		r.caller, r.item, r.principalID = true, true, true
 	}
-}
-
-// conjuncts takes when { a && b } unless { c } for a, b, not c.
-func conjuncts(conditions []ast.ConditionType) []ast.IsNode {
-	var all []ast.IsNode
-	var flatten func(n ast.IsNode)
-	flatten = func(n ast.IsNode) {
-		if and, ok := n.(ast.NodeTypeAnd); ok {
-			flatten(and.Left)
-			flatten(and.Right)
-			return
-		}
-		all = append(all, n)
-	}
-	for _, c := range conditions {
-		if c.Condition == ast.ConditionUnless {
-			all = append(all, ast.Not(ast.NewNode(c.Body)).AsIsNode())
-		} else {
-			flatten(c.Body)
-		}
-	}
-	return all
-}
-
-func (s *Set) leading(parts []ast.IsNode) lead {
-	var l lead
-	var first []ast.ConditionType
-	for _, n := range parts {
-		var r reads
-		r.condition(n)
-		s.widen(&r)
-		by := byCaller // also what depends on nothing
-		switch {
-		case r.request() || r.caller && r.item:
-			by = byNeither
-		case r.item:
-			by = byItem
-		}
-		if by == byNeither || first != nil && by != l.by {
-			break
-		}
-		l.by = by
-		first = append(first, ast.ConditionType{Condition: ast.ConditionWhen, Body: n})
-	}
-	if first != nil {
-		l.cond, l.parts, l.whole = conditionPolicy(first), len(first), len(first) == len(parts)
-	}
-	return l
 }
 
 // Revision identifies the content of the set: 22 characters of base64url.

@@ -5,12 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// reads says what the conditions of policies look at. Cedar has no computed attribute names on records and entities, so
-// the literal names in the text are all there are. In doubt it says too much, never too little.
+// reads says what the conditions of policies look at. In doubt it says too much, never too little.
 type reads struct {
 	caller      bool // principal, its groups or claims
 	principalID bool // who the principal is, beyond groups and claims
@@ -90,53 +88,43 @@ func (r *reads) scope(p *ast.Policy) {
 
 // condition adds what the body of one when or unless clause reads.
 func (r *reads) condition(body ast.IsNode) {
-	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
-		switch v := n.(type) {
-		case ast.NodeTypeAccess:
+	facts(body, func(f fact) {
+		switch f.is {
+		case attribute:
 			r.accesses = true
-			return r.attribute(v.Arg, string(v.Value), false)
-		case ast.NodeTypeHas:
+			r.attribute(f.of, f.name, f.has)
+		case tag:
 			r.accesses = true
-			return r.attribute(v.Arg, string(v.Value), true)
-		case ast.NodeTypeGetTag, ast.NodeTypeHasTag:
-			r.accesses = true
-		case ast.NodeTypeIn:
-			return r.membership(v.Left, v.Right)
-		case ast.NodeTypeIsIn:
-			return r.membership(v.Left, v.Entity)
-		case ast.NodeTypeIs:
-			if variable(v.Left) == "principal" { // always a Client
-				r.caller = true
-				return false
-			}
-		case ast.NodeTypeVariable:
-			switch v.Name {
+		case inGroup:
+			r.caller = true
+		case variable:
+			switch f.name {
 			case "principal":
 				r.caller, r.principalID = true, true
 			case "context":
 				r.caller, r.context = true, true
 			default:
 				r.item = true
-				r.self = r.self || v.Name == "resource"
+				r.self = r.self || f.name == "resource"
 			}
-		case ast.NodeValue:
-			if uid, ok := v.Value.(types.EntityUID); ok {
-				switch uid.Type { // may be this very caller or item, with attributes and parents of its own
-				case typeClient:
-					r.caller, r.principalID = true, true
-				case typeTool, typePrompt, typeResource:
-					r.item = true
-				}
+		case literal:
+			switch f.uid.Type { // may be this very caller or item, with attributes and parents of its own
+			case typeClient:
+				r.caller, r.principalID = true, true
+			case typeTool, typePrompt, typeResource:
+				r.item = true
 			}
 		}
-		return true
 	})
 }
 
-// attribute notes arg.name or arg has name; it reports whether arg is still to be looked at.
-func (r *reads) attribute(arg ast.IsNode, name string, has bool) bool {
+func (r *reads) attribute(of, name string, has bool) {
 	argument, isArg := strings.CutPrefix(name, "arg_")
-	switch variable(arg) {
+	if isArg && (of == "resource" || of == "action" || of == ofValue) {
+		r.resourceArgs, r.item = true, true
+		r.scalarArgs.add(argument)
+	}
+	switch of {
 	case "context":
 		switch {
 		case name == "args":
@@ -152,73 +140,18 @@ func (r *reads) attribute(arg ast.IsNode, name string, has bool) bool {
 			r.caller = true
 			r.contextAttrs.add(name)
 		}
-		return false
+	case ofArgs:
+		r.args = true
+		r.memberArgs.add(name)
 	case "principal":
 		r.caller = true
 		r.principalAttrs.add(name)
-		return false
 	case "resource", "action":
 		r.item = true
 		r.name = r.name || name == "name" || name == "uri"
-		if isArg {
-			r.resourceArgs = true
-			r.scalarArgs.add(argument)
-		}
-		return false
-	}
-	if in, ok := arg.(ast.NodeTypeAccess); ok && in.Value == "args" && variable(in.Arg) == "context" {
-		r.args = true
-		r.memberArgs.add(name)
-		return false
-	}
-	if !rootedInContext(arg) { // an entity, perhaps this caller or item
+	case ofValue: // an entity, perhaps this caller or item
 		r.principalAttrs.add(name)
 		r.name = r.name || name == "name" || name == "uri"
-		if isArg {
-			r.resourceArgs, r.item = true, true
-			r.scalarArgs.add(argument)
-		}
-	}
-	return true
-}
-
-// membership notes left in right. principal in THVGroup::"x" reads groups, not who the principal is.
-func (r *reads) membership(left, right ast.IsNode) bool {
-	if variable(left) != "principal" {
-		return true
-	}
-	elements := []ast.IsNode{right}
-	if set, ok := right.(ast.NodeTypeSet); ok {
-		elements = set.Elements
-	}
-	for _, e := range elements {
-		v, ok := e.(ast.NodeValue)
-		if !ok {
-			return true
-		}
-		if uid, ok := v.Value.(types.EntityUID); !ok || uid.Type == typeClient {
-			return true
-		}
-	}
-	r.caller = true
-	return false
-}
-
-func variable(n ast.IsNode) string {
-	if v, ok := n.(ast.NodeTypeVariable); ok {
-		return string(v.Name)
-	}
-	return ""
-}
-
-// rootedInContext: such a value holds no entities.
-func rootedInContext(n ast.IsNode) bool {
-	for {
-		a, ok := n.(ast.NodeTypeAccess)
-		if !ok {
-			return variable(n) == "context"
-		}
-		n = a.Arg
 	}
 }
 

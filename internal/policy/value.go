@@ -115,37 +115,6 @@ func (c *converter) skip(dec *jsontext.Decoder) bool {
 	return c.skipNulls && dec.PeekKind() == 'n' && dec.SkipValue() == nil
 }
 
-// declared refuses a value that is none of the JSON Schema types of its argument: a server that is lax about types, and
-// many are, would take "true" for true, and a policy would not. It says what a number becomes. No types: any.
-func declared(types []string, k jsontext.Kind) (number, error) {
-	n := byValue
-	ok := len(types) == 0
-	for _, t := range types {
-		switch t {
-		case "integer":
-			ok = ok || k == '0'
-			n = max(n, asLong)
-		case "number":
-			ok = ok || k == '0'
-			n = asDecimal
-		case "string":
-			ok = ok || k == '"'
-		case "boolean":
-			ok = ok || k == 't' || k == 'f'
-		case "array":
-			ok = ok || k == '['
-		case "object":
-			ok = ok || k == '{'
-		case "null":
-			ok = ok || k == 'n'
-		}
-	}
-	if !ok {
-		return n, fmt.Errorf("not of the type that its schema declares (%s)", strings.Join(types, ", "))
-	}
-	return n, nil
-}
-
 // toNumber converts the text of a JSON number by what it means, not how it is written: 500, 500.0 and 5e2 are one.
 func toNumber(text string, n number) (types.Value, error) {
 	negative, digits, exp, ok := decompose(text)

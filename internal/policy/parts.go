@@ -68,7 +68,7 @@ func affirms(n ast.IsNode) bool {
 		for {
 			a, ok := n.(ast.NodeTypeAccess)
 			if !ok {
-				return variable(n) == "resource"
+				return variableName(n) == "resource"
 			}
 			n = a.Arg
 		}

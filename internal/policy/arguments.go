@@ -1,0 +1,138 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// arguments are those of a request that some policy of the set reads.
+type arguments struct {
+	err     error           // no JSON object
+	scalars types.RecordMap // arg_<k>
+	members types.RecordMap // k
+	bad     map[string]error
+}
+
+// arguments parses them once.
+func (r *request) arguments() *arguments {
+	if r.parsed == nil {
+		r.parsed = &arguments{}
+		if len(r.args) > 0 && !r.listing {
+			r.parsed.err = r.parsed.parse(r.args, r.item, &r.set.reads)
+		}
+	}
+	return r.parsed
+}
+
+func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
+	a.scalars, a.members = types.RecordMap{}, types.RecordMap{}
+	dec := jsontext.NewDecoder(bytes.NewBuffer(args))
+	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
+		return errors.New("arguments are not a JSON object")
+	}
+	conv := &converter{doubles: true}
+	for dec.PeekKind() == '"' {
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return fmt.Errorf("arguments: %w", err)
+		}
+		name := tok.String()
+		if !reads.allArgs && !reads.context && !reads.scalarArgs.has(name) && !reads.memberArgs.has(name) {
+			if err := dec.SkipValue(); err != nil {
+				return fmt.Errorf("arguments: %w", err)
+			}
+			continue
+		}
+		raw, err := dec.ReadValue()
+		if err != nil {
+			return fmt.Errorf("arguments: %w", err)
+		}
+		var schema []string
+		if item != nil {
+			schema = item.Item.Args[name]
+		}
+		var v types.Value
+		n, err := declared(schema, raw.Kind())
+		if err == nil {
+			v, err = conv.value(raw, n)
+		}
+		if err != nil {
+			if a.bad == nil {
+				a.bad = map[string]error{}
+			}
+			a.bad[name] = err
+			continue
+		}
+		a.members[types.String(name)] = v
+		switch v.(type) {
+		case types.Set, types.Record:
+		default:
+			a.scalars[types.String("arg_"+name)] = v
+		}
+	}
+	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '}' {
+		return errors.New("arguments: not a complete JSON object")
+	}
+	if _, err := dec.ReadToken(); err != io.EOF {
+		return errors.New("arguments: more than one JSON object")
+	}
+	return nil
+}
+
+// check refuses arguments that a policy reads and that do not reach it as they are.
+func (a *arguments) check(reads *reads) error {
+	if a.err != nil {
+		return a.err
+	}
+	for name, err := range a.bad {
+		if reads.allArgs || reads.context || reads.scalarArgs.has(name) || reads.memberArgs.has(name) {
+			return fmt.Errorf("argument %q: %w", name, err)
+		}
+	}
+	for name := range reads.scalarArgs {
+		if _, given := a.members[types.String(name)]; !given {
+			continue
+		}
+		if _, scalar := a.scalars[types.String("arg_"+name)]; !scalar {
+			return fmt.Errorf("argument %q: read as arg_%s, but an array or object", name, name)
+		}
+	}
+	return nil
+}
+
+// declared refuses a value that is none of the JSON Schema types of its argument: a server that is lax about types, and
+// many are, would take "true" for true, and a policy would not. It says what a number becomes. No types: any.
+func declared(types []string, k jsontext.Kind) (number, error) {
+	n := byValue
+	ok := len(types) == 0
+	for _, t := range types {
+		switch t {
+		case "integer":
+			ok = ok || k == '0'
+			n = max(n, asLong)
+		case "number":
+			ok = ok || k == '0'
+			n = asDecimal
+		case "string":
+			ok = ok || k == '"'
+		case "boolean":
+			ok = ok || k == 't' || k == 'f'
+		case "array":
+			ok = ok || k == '['
+		case "object":
+			ok = ok || k == '{'
+		case "null":
+			ok = ok || k == 'n'
+		}
+	}
+	if !ok {
+		return n, fmt.Errorf("not of the type that its schema declares (%s)", strings.Join(types, ", "))
+	}
+	return n, nil
+}

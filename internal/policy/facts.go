@@ -1,0 +1,152 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+)
+
+// fact is one thing that a condition mentions. Cedar has no computed attribute names on records and entities, so the
+// literal names in the text are all there are.
+type fact struct {
+	is   factKind
+	of   string // of an attribute
+	name string
+	has  bool // the attribute is tested, not read
+	uid  types.EntityUID
+}
+
+type factKind uint8
+
+const (
+	attribute  factKind = iota // name of something
+	variable                   // principal, resource, action or context by itself
+	literal                    // uid
+	entityType                 // name, in an is
+	tag                        // any tag
+	inGroup                    // principal in literals, none of them a caller, or is a type: who the principal is stays unread
+	calledIt                   // resource.name (or its kin) is compared with the text name
+)
+
+// What attributes are of, besides the variables.
+const (
+	ofArgs    = "context.args"
+	inContext = "context.*" // something within context, which holds no entities
+	ofValue   = "*"         // anything else, perhaps this caller or item
+)
+
+// facts calls f for everything that the body of a when or unless clause mentions.
+func facts(body ast.IsNode, f func(fact)) {
+	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
+		switch v := n.(type) {
+		case ast.NodeTypeAccess:
+			return attributeFact(v.StrOpNode, false, f)
+		case ast.NodeTypeHas:
+			return attributeFact(v.StrOpNode, true, f)
+		case ast.NodeTypeGetTag, ast.NodeTypeHasTag:
+			f(fact{is: tag})
+		case ast.NodeTypeIn:
+			return !groupFact(v.Left, v.Right, f)
+		case ast.NodeTypeIsIn:
+			f(fact{is: entityType, name: string(v.EntityType)})
+			return !groupFact(v.Left, v.Entity, f)
+		case ast.NodeTypeIs:
+			f(fact{is: entityType, name: string(v.EntityType)})
+			if variableName(v.Left) == "principal" { // always a Client
+				f(fact{is: inGroup})
+				return false
+			}
+		case ast.NodeTypeEquals:
+			calledFact(v.BinaryNode, f)
+		case ast.NodeTypeNotEquals:
+			calledFact(v.BinaryNode, f)
+		case ast.NodeTypeVariable:
+			f(fact{is: variable, name: string(v.Name)})
+		case ast.NodeValue:
+			if uid, ok := v.Value.(types.EntityUID); ok {
+				f(fact{is: literal, uid: uid})
+			}
+		}
+		return true
+	})
+}
+
+// attributeFact reports whether what the attribute is of is still to be looked at.
+func attributeFact(n ast.StrOpNode, has bool, f func(fact)) bool {
+	a := fact{is: attribute, of: variableName(n.Arg), name: string(n.Value), has: has}
+	within := false
+	if a.of == "" {
+		in, ok := n.Arg.(ast.NodeTypeAccess)
+		switch {
+		case ok && in.Value == "args" && variableName(in.Arg) == "context":
+			a.of = ofArgs
+		case rootedInContext(n.Arg):
+			a.of, within = inContext, true
+		default:
+			a.of, within = ofValue, true
+		}
+	}
+	f(a)
+	return within
+}
+
+// groupFact reports whether left in right is principal in THVGroup::"x" or its kin.
+func groupFact(left, right ast.IsNode, f func(fact)) bool {
+	if variableName(left) != "principal" {
+		return false
+	}
+	elements := []ast.IsNode{right}
+	if set, ok := right.(ast.NodeTypeSet); ok {
+		elements = set.Elements
+	}
+	var groups []fact
+	for _, e := range elements {
+		v, ok := e.(ast.NodeValue)
+		if !ok {
+			return false
+		}
+		uid, ok := v.Value.(types.EntityUID)
+		if !ok || uid.Type == typeClient {
+			return false
+		}
+		groups = append(groups, fact{is: literal, uid: uid})
+	}
+	f(fact{is: inGroup})
+	for _, g := range groups {
+		f(g)
+	}
+	return true
+}
+
+// calledFact finds resource.name == "x".
+func calledFact(n ast.BinaryNode, f func(fact)) {
+	for _, sides := range [][2]ast.IsNode{{n.Left, n.Right}, {n.Right, n.Left}} {
+		of, isAttr := sides[0].(ast.NodeTypeAccess)
+		v, isValue := sides[1].(ast.NodeValue)
+		if !isAttr || !isValue || variableName(of.Arg) != "resource" ||
+			!slices.Contains([]types.String{"name", "original_name", "uri"}, of.Value) {
+			continue
+		}
+		if name, ok := v.Value.(types.String); ok {
+			f(fact{is: calledIt, name: string(name)})
+		}
+	}
+}
+
+func variableName(n ast.IsNode) string {
+	if v, ok := n.(ast.NodeTypeVariable); ok {
+		return string(v.Name)
+	}
+	return ""
+}
+
+func rootedInContext(n ast.IsNode) bool {
+	for {
+		a, ok := n.(ast.NodeTypeAccess)
+		if !ok {
+			return variableName(n) == "context"
+		}
+		n = a.Arg
+	}
+}
