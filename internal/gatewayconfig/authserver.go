@@ -41,6 +41,13 @@ func (r *resolver) authServer() {
 	default:
 		r.server.bad(join("metadata.annotations", registerAnnotation), "want enabled or disabled")
 	}
+	switch value := metaOf(r.server.object).Annotations[removedAnnotation]; value {
+	case "", "keep":
+	case "drop":
+		server.DropRemovedKeys = true
+	default:
+		r.server.bad(join("metadata.annotations", removedAnnotation), "want keep, until their tokens have expired, or drop")
+	}
 	server.RevocationSilence = time.Minute
 	if text, ok := metaOf(r.server.object).Annotations[silenceAnnotation]; ok {
 		d, err := time.ParseDuration(text)

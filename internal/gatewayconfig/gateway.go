@@ -163,7 +163,10 @@ type AuthServer struct {
 	Upstreams       []Upstream // the first signs people in
 
 	SigningKeys []secret.Value // PEM, the first signs; only with PartAuthServer. None: the server makes its own
-	HMACKeys    []secret.Value // at least 32 bytes, the first signs; only with PartAuthServer. None: derived from its key ring
+	// DropRemovedKeys: a key that is removed from SigningKeys is not believed any more from that moment on, instead of when
+	// its last token has expired; annotation vmcp/removed-signing-keys: drop.
+	DropRemovedKeys bool
+	HMACKeys        []secret.Value // at least 32 bytes, the first signs; only with PartAuthServer. None: derived from its key ring
 
 	AccessToken  time.Duration // how long an access token is good
 	RefreshToken time.Duration // how long a refresh token is good if it is not used

@@ -118,6 +118,7 @@ const (
 	originsAnnotation  = "vmcp/allowed-origins"
 	registerAnnotation = "vmcp/client-registration"
 	silenceAnnotation  = "vmcp/revocation-silence"
+	removedAnnotation  = "vmcp/removed-signing-keys"
 	sessionsAnnotation = "vmcp/sessions"
 	featuresAnnotation = "vmcp/client-features"
 )
@@ -132,7 +133,7 @@ func annotations(d *document, known ...string) {
 }
 
 func (r *resolver) origins() []string {
-	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation)
+	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation)
 	var list []string
 	text := metaOf(r.server.object).Annotations[originsAnnotation]
 	for o := range strings.SplitSeq(text, ",") {

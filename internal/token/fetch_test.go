@@ -101,6 +101,26 @@ func TestPushedKeys(t *testing.T) {
 			t.Errorf("an unknown key took %v and %d fetches", took, i.Fetches())
 		}
 	})
+
+	// T54: what is pushed no more is worth nothing from then on, in the cache of tokens and on disk.
+	cfg.KeysFile = filepath.Join(t.TempDir(), "keys.json")
+	v, removed := newVerifier(t, cfg), i.Mint(good(nil))
+	if err := v.SetKeys(i.JWKS()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(removed); err != nil {
+		t.Error(err)
+	}
+	i.Rotate()
+	i.Forget()
+	if err := v.SetKeys(i.JWKS()); err != nil {
+		t.Fatal(err)
+	}
+	for what, v := range map[string]*Verifier[*caller]{"running": v, "restarted": newVerifier(t, cfg)} {
+		if _, err := v.Verify(removed); !errors.Is(err, ErrUnknownKey) {
+			t.Errorf("%s: a token of a removed key: %v", what, err)
+		}
+	}
 }
 
 // TestUnknownKeyFlood: tokens with keys that do not exist cost one fetch, and a good token no wait.

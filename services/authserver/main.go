@@ -75,7 +75,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	defer db.Close()
-	keys, err := signing.Open(ctx, signing.Config{Store: db, PEM: gw.AuthServer.SigningKeys, Overlap: gw.AuthServer.AccessToken + 2*time.Minute, Log: log})
+	keys, err := signing.Open(ctx, signing.Config{Store: db, Overlap: gw.AuthServer.AccessToken + 2*time.Minute, Log: log}, signingKeys(gw.AuthServer))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	g.Go(func() error {
 		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
 			if err == nil {
-				err = reload(gw, next, secrets, keys, log)
+				err = reload(ctx, gw, next, secrets, keys, log)
 			}
 			if err != nil {
 				log.Error("documents not reloaded, the last good ones stay in force", zap.Error(err))
@@ -168,11 +168,11 @@ func hmacKeys(configured []secret.Value, ring *keyring.Ring) []secret.Value {
 }
 
 // reload puts new secrets and signing keys in force. Everything else needs a restart.
-func reload(gw, next *gatewayconfig.Gateway, secrets *current, keys *signing.Keys, log *zap.Logger) error {
+func reload(ctx context.Context, gw, next *gatewayconfig.Gateway, secrets *current, keys *signing.Keys, log *zap.Logger) error {
 	if next.AuthServer == nil || len(next.AuthServer.Upstreams) == 0 {
 		return errors.New("authServerConfig is gone from the documents")
 	}
-	if err := keys.Configure(next.AuthServer.SigningKeys); err != nil {
+	if err := keys.Configure(ctx, signingKeys(next.AuthServer)); err != nil {
 		return err
 	}
 	secrets.set(next.AuthServer)
@@ -182,9 +182,13 @@ func reload(gw, next *gatewayconfig.Gateway, secrets *current, keys *signing.Key
 	return nil
 }
 
+func signingKeys(a *gatewayconfig.AuthServer) signing.Documents {
+	return signing.Documents{PEM: a.SigningKeys, Drop: a.DropRemovedKeys}
+}
+
 func withoutSecrets(a *gatewayconfig.AuthServer) gatewayconfig.AuthServer {
 	c := *a
-	c.SigningKeys, c.HMACKeys, c.Upstreams = nil, nil, nil
+	c.SigningKeys, c.DropRemovedKeys, c.HMACKeys, c.Upstreams = nil, false, nil, nil
 	for _, u := range a.Upstreams {
 		u.ClientSecret = ""
 		c.Upstreams = append(c.Upstreams, u)

@@ -34,7 +34,7 @@ func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *signing.Keys, func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	keys, err := signing.Open(t.Context(), signing.Config{Store: db, Overlap: time.Hour, Log: zap.NewNop()})
+	keys, err := signing.Open(t.Context(), signing.Config{Store: db, Overlap: time.Hour, Log: zap.NewNop()}, signing.Documents{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestKeys(t *testing.T) {
 	if up, err := stream.Recv(); err != nil || len(up.Jwks) != 0 || time.Since(begin) > 2*time.Second {
 		t.Errorf("heartbeat after %v: %v, %v", time.Since(begin), up, err)
 	}
-	if err := ring.Rotate(ctx, time.Now()); err != nil {
+	if err := ring.Update(ctx, time.Now().AddDate(0, 1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	want, _ = ring.JWKS()

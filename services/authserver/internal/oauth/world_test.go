@@ -113,7 +113,7 @@ func newWorld(t testing.TB, o options) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.db.Close() })
-	if w.keys, err = signing.Open(t.Context(), signing.Config{Store: w.db, Overlap: time.Hour, Log: log}); err != nil {
+	if w.keys, err = signing.Open(t.Context(), signing.Config{Store: w.db, Overlap: time.Hour, Log: log}, signing.Documents{}); err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{

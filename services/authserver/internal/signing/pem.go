@@ -11,50 +11,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"vmcp/internal/secret"
 )
-
-// Configure puts keys in PEM form in force, the first of which signs. None: keys of our own. The keys configured before
-// stay published until the process ends, so what they signed is good until it expires.
-func (ks *Keys) Configure(pems []secret.Value) error {
-	for i, text := range pems {
-		if err := CheckPEM(text); err != nil {
-			return fmt.Errorf("signing key %d: %w", i+1, err)
-		}
-	}
-	ks.mu.Lock()
-	if len(pems) > 0 && (len(ks.pems) == 0 || !slices.Equal(ks.pems[0], pems)) {
-		ks.pems = append([][]secret.Value{slices.Clone(pems)}, ks.pems...)
-		if len(ks.pems) > 5 {
-			ks.pems = ks.pems[:5]
-		}
-	}
-	all := slices.Concat(ks.pems...)
-	ks.mu.Unlock()
-	if len(all) == 0 {
-		return nil
-	}
-	var keys []key
-	for _, text := range all {
-		private, err := parsePEM(text)
-		if err != nil {
-			return err
-		}
-		k, err := newKey(private)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(keys, func(other key) bool { return other.kid == k.kid }) {
-			keys = append(keys, k)
-		}
-	}
-	slices.Reverse(keys) // the last signs
-	return ks.publish(keys)
-}
 
 // CheckPEM says what is wrong with a key in PEM form. The error holds nothing of it.
 func CheckPEM(text secret.Value) error {

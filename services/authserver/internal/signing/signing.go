@@ -1,18 +1,15 @@
 // Package signing is the keys that access tokens are signed with. It owns making, keeping and rotating them, the
 // documents that publish them, and signing; what a token says is internal/token's.
 //
-// Without keys in the configuration it makes its own, an ES256 key per month, and keeps them sealed in the store.
-// A key is published before it signs (lead) and after the next one does (overlap), so nobody ever meets a token whose
-// key is not there. What is current is a function of the stored times alone: several replicas agree without a leader.
+// Without keys in the documents it makes its own, an ES256 key per month, and keeps them sealed in the store (own.go);
+// those of the documents stay there, and the store has the times of their public halves (configured.go). Either way a key
+// is published before it signs (lead) and after the next one does (overlap), so nobody ever meets a token whose key is
+// not there (T54). What is current is a function of the stored times alone: several replicas agree without a leader.
 package signing
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -25,7 +22,6 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/zap"
 
-	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -37,16 +33,19 @@ const (
 // Config says where keys come from.
 type Config struct {
 	Store   *store.DB
-	PEM     []secret.Value // signingKeySecretRefs: the first signs, all are published; empty: keys of our own
-	Overlap time.Duration  // how long the last token of a replaced key is good
+	Overlap time.Duration // how long the last token of a replaced key is good
 	Log     *zap.Logger
 }
 
 // Keys are those in force and published. Safe for concurrent use.
 type Keys struct {
-	cfg  Config
-	set  atomic.Pointer[set]
-	pems [][]secret.Value // what was configured, the newest first; guarded by mu
+	cfg Config
+	set atomic.Pointer[set]
+
+	updating   sync.Mutex // guards the documents' part; above mu
+	configured []key      // of the documents, the first is to sign
+	removed    []key      // that were, in this process: the last resort for signing
+	drop       bool       // what is removed from the documents is not published any more
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when JWKS changes
@@ -56,23 +55,22 @@ type Keys struct {
 type key struct {
 	kid    string
 	public jose.JSONWebKey
-	signer jose.Signer
-	active time.Time // signs from then on, until the next one does; zero for configured keys
+	signer jose.Signer // nil: it is published and signs nothing
+	active time.Time   // may sign from then on
 }
+
+func (k key) signs(now time.Time) bool { return k.signer != nil && !k.active.After(now) }
 
 // set is what is published and signed with. Immutable.
 type set struct {
-	keys       []key // by time of activity; of configured ones the last signs
+	keys       []key // the first one that is active signs
 	jwks, etag string
 }
 
-// Open reads or makes the keys. Start Run to rotate them.
-func Open(ctx context.Context, cfg Config) (*Keys, error) {
+// Open puts the keys of the documents in force, or reads or makes its own. Start Run to rotate them.
+func Open(ctx context.Context, cfg Config, d Documents) (*Keys, error) {
 	ks := &Keys{cfg: cfg, changed: make(chan struct{})}
-	if err := ks.Configure(cfg.PEM); err != nil {
-		return nil, err
-	}
-	if err := ks.Update(ctx, time.Now()); err != nil {
+	if err := ks.Configure(ctx, d); err != nil {
 		return nil, err
 	}
 	return ks, nil
@@ -96,111 +94,36 @@ func (ks *Keys) Run(ctx context.Context) error {
 
 // Update brings the keys to what they must be at now.
 func (ks *Keys) Update(ctx context.Context, now time.Time) error {
-	ks.mu.Lock()
-	configured := len(ks.pems) > 0
-	ks.mu.Unlock()
-	if configured {
-		return nil
-	}
-	stored, err := ks.cfg.Store.SigningKeys(ctx)
-	if err != nil {
-		return fmt.Errorf("reading signing keys: %w", err)
-	}
-	if active, due := next(stored, now); due {
-		added, err := ks.add(ctx, active, newest(stored))
-		if err != nil {
-			return fmt.Errorf("making a signing key: %w", err)
-		}
-		if added != nil {
-			stored = append(stored, *added)
-		} else if stored, err = ks.cfg.Store.SigningKeys(ctx); err != nil {
-			return fmt.Errorf("reading signing keys: %w", err)
-		}
-	}
-	var keys []key
-	for i, s := range stored {
-		if i+1 < len(stored) && now.After(stored[i+1].Active.Add(ks.cfg.Overlap)) {
-			if err := ks.cfg.Store.DeleteSigningKey(ctx, s.KID); err != nil {
-				return fmt.Errorf("deleting a signing key: %w", err)
-			}
-			continue
-		}
-		private, err := x509.ParsePKCS8PrivateKey(s.Private)
-		if err != nil {
-			return fmt.Errorf("signing key %s: %w", s.KID, err)
-		}
-		k, err := newKey(private)
-		if err != nil {
-			return fmt.Errorf("signing key %s: %w", s.KID, err)
-		}
-		k.active = s.Active
-		keys = append(keys, k)
-	}
-	return ks.publish(keys)
+	ks.updating.Lock()
+	defer ks.updating.Unlock()
+	return ks.update(ctx, now)
 }
 
-// next says whether a key is missing at now, and from when on it would sign.
-func next(stored []store.SigningKey, now time.Time) (active time.Time, due bool) {
-	if len(stored) == 0 {
-		return now, true
-	}
-	change := stored[len(stored)-1].Active.Add(period)
-	if now.Before(change.Add(-lead)) {
-		return time.Time{}, false
-	}
-	if soonest := now.Add(lead); change.Before(soonest) { // we slept over it
-		change = soonest
-	}
-	return change, true
-}
-
-func newest(stored []store.SigningKey) string {
-	if len(stored) == 0 {
-		return ""
-	}
-	return stored[len(stored)-1].KID
-}
-
-// add makes a key; nil if another replica was faster.
-func (ks *Keys) add(ctx context.Context, active time.Time, newest string) (*store.SigningKey, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// update needs updating.
+func (ks *Keys) update(ctx context.Context, now time.Time) error {
+	configured, gone, err := ks.documents(ctx, now)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("keys of the documents: %w", err)
 	}
-	k, err := newKey(private)
+	own, err := ks.own(ctx, now, configured, gone)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := &store.SigningKey{KID: k.kid, Active: active.Truncate(time.Microsecond)}
-	if s.Private, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
-		return nil, err
+	all := slices.Concat(configured, own, gone)
+	// Until a new key has been published for long enough another one signs, also one that was just removed from the
+	// documents. If there is none, the new one does.
+	if !slices.ContainsFunc(all, func(k key) bool { return k.signs(now) }) {
+		if i := slices.IndexFunc(all, func(k key) bool { return k.signer != nil }); i >= 0 {
+			all[i].active = now
+		}
 	}
-	err = ks.cfg.Store.AddSigningKey(ctx, s, newest)
-	if errors.Is(err, store.ErrTaken) {
-		return nil, nil
-	}
-	if err == nil {
-		ks.cfg.Log.Info("new signing key", zap.String("kid", s.KID), zap.Time("signs from", s.Active))
-	}
-	return s, err
-}
-
-// Rotate makes a new key now that signs after lead. For `vmcp` and tests; Run does it by itself in time.
-func (ks *Keys) Rotate(ctx context.Context, now time.Time) error {
-	stored, err := ks.cfg.Store.SigningKeys(ctx)
-	if err != nil {
-		return fmt.Errorf("reading signing keys: %w", err)
-	}
-	if _, err := ks.add(ctx, now.Add(lead), newest(stored)); err != nil {
-		return fmt.Errorf("making a signing key: %w", err)
-	}
-	return ks.Update(ctx, now)
+	return ks.publish(all)
 }
 
 // publish puts keys in force.
 func (ks *Keys) publish(keys []key) error {
 	published := jose.JSONWebKeySet{}
-	for _, k := range slices.Backward(keys) { // the newest first
+	for _, k := range keys {
 		published.Keys = append(published.Keys, k.public)
 	}
 	jwks, err := json.Marshal(published)
@@ -236,8 +159,8 @@ func (ks *Keys) Changed() <-chan struct{} {
 func (ks *Keys) Sign(payload []byte) (string, error) {
 	keys := ks.set.Load().keys
 	now := time.Now()
-	for _, k := range slices.Backward(keys) {
-		if k.active.After(now) {
+	for _, k := range keys {
+		if !k.signs(now) {
 			continue
 		}
 		jws, err := k.signer.Sign(payload)

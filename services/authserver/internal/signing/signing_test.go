@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func openStore(t *testing.T) *store.DB {
 
 func open(t *testing.T, d *store.DB, pems ...secret.Value) *Keys {
 	t.Helper()
-	r, err := Open(t.Context(), Config{Store: d, PEM: pems, Overlap: time.Hour, Log: zap.NewNop()})
+	r, err := Open(t.Context(), Config{Store: d, Overlap: time.Hour, Log: zap.NewNop()}, Documents{PEM: pems})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,11 +175,10 @@ func TestSharedStore(t *testing.T) {
 	if err := verify(t, b, sign(t, a)); err != nil {
 		t.Error(err)
 	}
-	if err := a.Rotate(t.Context(), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Update(t.Context(), time.Now()); err != nil {
-		t.Fatal(err)
+	for _, r := range []*Keys{a, b} {
+		if err := r.Update(t.Context(), time.Now().Add(period)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if x, y := kids(t, a), kids(t, b); strings.Join(x, " ") != strings.Join(y, " ") || len(x) != 2 {
 		t.Errorf("keys %v and %v", x, y)
@@ -235,20 +235,126 @@ func TestConfigured(t *testing.T) {
 		}
 	}
 
-	// The first signs; a new first one signs at once, and what the old one signed stays good. A bad one changes nothing.
 	r := open(t, openStore(t), rsaPEM, ecPEM)
-	old := sign(t, r)
-	if err := r.Configure([]secret.Value{edPEM}); err != nil {
+	for _, bad := range []secret.Value{weakPEM, "canary"} {
+		if err := r.Configure(t.Context(), Documents{PEM: []secret.Value{edPEM, bad}}); err == nil {
+			t.Error("a bad key was put in force")
+		}
+	}
+	if !strings.Contains(header(t, sign(t, r)), "RS256") || len(kids(t, r)) != 2 {
+		t.Error("a bad key changed what signs")
+	}
+}
+
+// newPEM makes a key as the documents have it, and its id.
+func newPEM(t *testing.T) (text secret.Value, kid string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(header(t, sign(t, r)), "EdDSA") || verify(t, r, old) != nil || len(kids(t, r)) != 3 {
-		t.Errorf("after a change: %s, %v, %v", header(t, sign(t, r)), verify(t, r, old), kids(t, r))
+	k, err := newKey(private)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := r.Configure([]secret.Value{weakPEM}); err == nil {
-		t.Error("a weak key was put in force")
+	der, err := x509.MarshalECPrivateKey(private)
+	return pemOf(t, "EC PRIVATE KEY", der, err), k.kid
+}
+
+// T54: a key of the documents is published before it signs; one that was removed is believed until its last token has
+// expired, or not at all any more, and a restart changes nothing of that.
+func TestConfiguredRotation(t *testing.T) {
+	first, firstID := newPEM(t)
+	second, secondID := newPEM(t)
+	const overlap = time.Hour
+	type step struct {
+		what    string
+		after   time.Duration // since the start
+		pems    []secret.Value
+		drop    bool
+		restart bool
+		signs   string
+		known   string // first, second, own
 	}
-	if !strings.Contains(header(t, sign(t, r)), "EdDSA") {
-		t.Error("a bad key changed what signs")
+	for name, steps := range map[string][]step{
+		"put in front": {
+			{"start", 0, []secret.Value{first}, false, false, "first", "first"},
+			{"new", 0, []secret.Value{second, first}, false, false, "first", "first second"},
+			{"restart", lead - time.Second, []secret.Value{second, first}, false, true, "first", "first second"},
+			{"it signs", lead + time.Second, []secret.Value{second, first}, false, false, "second", "first second"},
+			{"the old one goes", lead + time.Second, []secret.Value{second}, false, false, "second", "first second"},
+			{"its tokens live", 2*lead + overlap - time.Second, []secret.Value{second}, false, true, "second", "first second"},
+			{"none is left", 2*lead + overlap + 2*time.Second, []secret.Value{second}, false, false, "second", "second"},
+		},
+		"replaced": {
+			{"start", 0, []secret.Value{first}, false, false, "first", "first"},
+			{"the old one signs on", 0, []secret.Value{second}, false, false, "first", "first second"},
+			{"for a while", lead + time.Second, []secret.Value{second}, false, false, "second", "first second"},
+			{"none is left", lead + overlap + time.Second, []secret.Value{second}, false, false, "second", "second"},
+		},
+		"replaced and restarted": {
+			{"start", 0, []secret.Value{first}, false, false, "first", "first"},
+			{"there is no other to sign", 0, []secret.Value{second}, false, true, "second", "first second"},
+		},
+		"dropped": {
+			{"start", 0, []secret.Value{first}, false, false, "first", "first"},
+			{"at once", 0, []secret.Value{second}, true, false, "second", "second"},
+		},
+		"back again": {
+			{"start", 0, []secret.Value{first, second}, false, false, "first", "first second"},
+			{"gone", lead, []secret.Value{second}, false, false, "second", "first second"},
+			{"back", lead + time.Minute, []secret.Value{first, second}, false, false, "first", "first second"},
+			{"and stays", 2*lead + overlap, []secret.Value{first, second}, false, false, "first", "first second"},
+		},
+		"from our own": {
+			{"start", 0, nil, false, false, "own", "own"},
+			{"new", 0, []secret.Value{first}, false, false, "own", "first own"},
+			{"restart", lead - time.Second, []secret.Value{first}, false, true, "own", "first own"},
+			{"it signs", lead + time.Second, []secret.Value{first}, false, false, "first", "first own"},
+			{"none is left", lead + overlap + time.Second, []secret.Value{first}, false, false, "first", "first"},
+		},
+		"to our own": {
+			{"start", 0, []secret.Value{first}, false, false, "first", "first"},
+			{"new", 0, nil, false, false, "first", "first own"},
+			{"it signs", lead + time.Second, nil, false, false, "own", "first own"},
+			{"none is left", lead + overlap + time.Second, nil, false, false, "own", "own"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openStore(t)
+			start := time.Now()
+			var r *Keys
+			named := func(kid string) string {
+				switch kid {
+				case firstID:
+					return "first"
+				case secondID:
+					return "second"
+				}
+				return "own"
+			}
+			for _, s := range steps {
+				now := start.Add(s.after)
+				if r == nil || s.restart {
+					r = &Keys{cfg: Config{Store: d, Overlap: overlap, Log: zap.NewNop()}, changed: make(chan struct{})}
+				}
+				if err := r.configure(t.Context(), Documents{PEM: s.pems, Drop: s.drop}, now); err != nil {
+					t.Fatal(err)
+				}
+				if err := r.Update(t.Context(), now); err != nil { // a minute later, as Run does: the same
+					t.Fatal(err)
+				}
+				var known []string
+				for _, kid := range kids(t, r) {
+					known = append(known, named(kid))
+				}
+				slices.Sort(known)
+				i := slices.IndexFunc(r.set.Load().keys, func(k key) bool { return k.signs(now) })
+				if got := strings.Join(known, " "); got != s.known || i < 0 || named(r.set.Load().keys[i].kid) != s.signs {
+					t.Errorf("%s: published %s, want %s; key %d signs, want %s", s.what, got, s.known, i, s.signs)
+				}
+			}
+		})
 	}
 }
 

@@ -44,3 +44,41 @@ func (d *DB) DeleteSigningKey(ctx context.Context, kid string) error {
 	_, err := d.exec(ctx, "DELETE FROM signing_keys WHERE kid = ?", kid)
 	return err
 }
+
+// ConfiguredKey is the public half of a key of the documents.
+type ConfiguredKey struct {
+	KID  string
+	JWK  string    // RFC 7517
+	Seen time.Time // published since then
+	Gone time.Time // zero: it is in the documents
+}
+
+// SetConfiguredKey adds or replaces what is known of a key.
+func (d *DB) SetConfiguredKey(ctx context.Context, k *ConfiguredKey) error {
+	gone := int64(0)
+	if !k.Gone.IsZero() {
+		gone = micros(k.Gone)
+	}
+	_, err := d.exec(ctx, "INSERT OR REPLACE INTO configured_keys VALUES (?, ?, ?, ?)", k.KID, k.JWK, micros(k.Seen), gone)
+	return err
+}
+
+// ConfiguredKeys lists all, the newest first.
+func (d *DB) ConfiguredKeys(ctx context.Context) ([]ConfiguredKey, error) {
+	var list []ConfiguredKey
+	err := d.rows(ctx, "SELECT kid, jwk, seen_at, gone_at FROM configured_keys ORDER BY seen_at DESC, kid", nil, func(scan func(...any) error) error {
+		var k ConfiguredKey
+		var seen, gone int64
+		err := scan(&k.KID, &k.JWK, &seen, &gone)
+		k.Seen, k.Gone = at(seen), at(gone)
+		list = append(list, k)
+		return err
+	})
+	return list, err
+}
+
+// DeleteConfiguredKey forgets a key.
+func (d *DB) DeleteConfiguredKey(ctx context.Context, kid string) error {
+	_, err := d.exec(ctx, "DELETE FROM configured_keys WHERE kid = ?", kid)
+	return err
+}

@@ -43,7 +43,7 @@ var scripts embed.FS
 
 // schemaVersion is PRAGMA user_version. A change is made in schema.sql, for new files, and in a step migrateN.sql that
 // brings files of version N-1 to the same; forward only.
-const schemaVersion = 4
+const schemaVersion = 5
 
 // Open opens the database file, and makes it where there is none. keys seal what must not lie in clear.
 func Open(file string, keys *keyring.Ring) (*DB, error) {

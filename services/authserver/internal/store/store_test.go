@@ -53,7 +53,7 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 	for name, test := range map[string]func(*testing.T, *DB){
 		"clients": testClients, "clients full": testClientsFull, "browsers": testBrowsers, "browsers bounded": testBrowsersBounded, "pending": testPending, "pending bounded": testPendingBounded,
 		"codes": testCodes, "refresh tokens": testRefreshTokens, "families end": testEnd, "grants": testGrants, "revocations": testRevocations,
-		"signing keys": testSigningKeys, "transactions": testTransactions, "races": testRaces, "cleaning": testClean,
+		"signing keys": testSigningKeys, "keys of the documents": testConfiguredKeys, "transactions": testTransactions, "races": testRaces, "cleaning": testClean,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -430,6 +430,24 @@ func testSigningKeys(t *testing.T, d *DB) {
 	must(t, err)
 	if len(list) != 1 || list[0].KID != "k2" {
 		t.Errorf("%+v", list)
+	}
+}
+
+func testConfiguredKeys(t *testing.T, d *DB) {
+	ctx := t.Context()
+	older, newer := ConfiguredKey{KID: "a", JWK: "{}", Seen: now.Add(-time.Hour)}, ConfiguredKey{KID: "b", JWK: "{}", Seen: now}
+	for _, k := range []ConfiguredKey{older, newer} {
+		must(t, d.SetConfiguredKey(ctx, &k))
+	}
+	older.Gone = now
+	must(t, d.SetConfiguredKey(ctx, &older))
+	for _, want := range [][]ConfiguredKey{{newer, older}, {older}} {
+		got, err := d.ConfiguredKeys(ctx)
+		must(t, err)
+		if diff := cmp.Diff(got, want); diff != "" {
+			t.Error(diff)
+		}
+		must(t, d.DeleteConfiguredKey(ctx, "b"))
 	}
 }
 
