@@ -63,10 +63,11 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 	case 't', 'f':
 		return types.Boolean(tok.Bool()), nil
 	case '0':
-		if c.doubles && !isDouble(tok.String()) {
-			return nil, fmt.Errorf("%w: not the same number everywhere", errNotExact)
+		v, err := toNumber(tok.String(), n)
+		if err == nil && c.doubles && !isDouble(tok.String()) {
+			err = fmt.Errorf("%w: not the same number everywhere", errNotExact)
 		}
-		return toNumber(tok.String(), n)
+		return v, err
 	case '[':
 		elements := []types.Value{}
 		for dec.PeekKind() != ']' {

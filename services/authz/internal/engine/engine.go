@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,6 +45,7 @@ type Snapshot struct {
 	templates []template
 	pending   []string                       // name prefixes of backends never listed
 	lists     map[listKey][]*policy.Prepared // as each replica orders them
+	callers   callers
 }
 
 type key struct {
@@ -332,34 +332,6 @@ func (s *Snapshot) Prepared(kind mcpwire.ItemKind, name string) *policy.Prepared
 func (s *Snapshot) List(digest string, kind mcpwire.ItemKind) ([]*policy.Prepared, bool) {
 	l, ok := s.lists[listKey{digest, kind}]
 	return l, ok
-}
-
-// Caller prepares a caller for the snapshot's policies from the verified payload of its token; the anonymous caller
-// where there is none.
-func (s *Snapshot) Caller(payload []byte) (*policy.Caller, error) {
-	if len(payload) == 0 {
-		return s.Policies.Anonymous(), nil
-	}
-	return s.Policies.NewCaller(payload)
-}
-
-// Context is what a decision takes into account of the request itself. An address that does not parse is absent.
-func Context(clientIP string, era mcpwire.Era) policy.Context {
-	ip, err := netip.ParseAddr(clientIP)
-	if err != nil {
-		ip = netip.Addr{}
-	}
-	return policy.Context{ClientIP: ip.Unmap(), Era: era.String()}
-}
-
-// View is the key under which lists filtered for the caller may be cached: a hash of the catalog, the policies and what
-// the policies read of the caller and the request.
-func (s *Snapshot) View(c *policy.Caller, ctx policy.Context) string {
-	h := sha256.New()
-	h.Write([]byte(s.Digest))
-	key := s.Policies.ViewKey(c, ctx) // includes the revision
-	h.Write(key[:])
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:22]
 }
 
 // digest names the merged catalog.

@@ -191,8 +191,11 @@ func TestSnapshot(t *testing.T) {
 		t.Error("new policies: want the items prepared for them, and the old snapshot as it was")
 	}
 	view := func() string {
-		s := e.Snapshot()
-		return s.View(s.Policies.Anonymous(), policy.Context{})
+		c, err := e.Snapshot().Caller(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.View(policy.Context{})
 	}
 	before := view()
 	e.SetReplica("s", catalogOf("2", backendOf("a", "tool a_x=x")))
@@ -210,7 +213,6 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-// TestDigestOrder: which replica is which does not matter.
 // TestUnknown: names in policies that exist nowhere are told of where the whole catalog is known, once for each change.
 func TestUnknown(t *testing.T) {
 	var told [][]string
@@ -247,6 +249,7 @@ permit(principal, action == Action::"callTool", resource is Resource in Resource
 	want("all came", 2)
 }
 
+// TestDigestOrder: which replica is which does not matter.
 func TestDigestOrder(t *testing.T) {
 	one, two := catalogOf("1", backendOf("a", "tool x")), catalogOf("2", backendOf("b", "tool y"))
 	ab, _ := newEngine(t, permitAll, one, two)
@@ -342,6 +345,27 @@ func TestCaller(t *testing.T) {
 	}
 	if _, err := s.Caller([]byte(`{"sub":"x","groups":5}`)); err == nil {
 		t.Error("unreadable groups make a caller")
+	}
+	for i := range mostCallers + 2 { // never more, and those in use are made again
+		payload := fmt.Appendf(nil, `{"sub":"%d","groups":["g"]}`, i%(mostCallers+1))
+		c, err := s.Caller(payload)
+		again, _ := s.Caller(payload)
+		if err != nil || c != again || c.View(policy.Context{}) != again.View(policy.Context{}) || len(s.callers.byPayload) > mostCallers {
+			t.Fatalf("caller %d: %v; made again: %v; %d are kept", i, err, c != again, len(s.callers.byPayload))
+		}
+	}
+	e.SetPolicies(loadPolicies(t, `permit(principal, action, resource) when { context.client_ip == ip("192.0.2.1") || principal == Client::"a" };`))
+	views := map[string]bool{}
+	for _, sub := range []string{"a", "b"} {
+		c, err := e.Snapshot().Caller([]byte(`{"sub":"` + sub + `"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		views[c.View(Context("192.0.2.1", mcpwire.EraModern))] = true
+		views[c.View(Context("192.0.2.2", mcpwire.EraModern))] = true
+	}
+	if len(views) != 4 {
+		t.Errorf("%d views of two callers at two addresses, want 4", len(views))
 	}
 	if got := Context("::ffff:192.0.2.1", mcpwire.EraModern); got.ClientIP.String() != "192.0.2.1" || got.Era != "modern" {
 		t.Errorf("context %v", got)

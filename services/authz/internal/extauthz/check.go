@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -53,26 +52,6 @@ type Server struct {
 	anonymous *Caller
 }
 
-// Caller is a verified caller with what was computed for it. One per token, kept by the verifier's cache.
-type Caller struct {
-	Claims    token.Claims
-	Principal string // decision.Principal
-	prepared  atomic.Pointer[prepared]
-}
-
-// prepared is the caller under one policy set and catalog.
-type prepared struct {
-	set    *policy.Set
-	digest string
-	caller *policy.Caller
-	view   string // empty: depends on more than the caller
-}
-
-// NewCaller is the build function for token.Verifier.
-func NewCaller(c token.Claims) (*Caller, error) {
-	return &Caller{Claims: c, Principal: decision.Principal(c.Issuer, c.Subject, c.ClientID)}, nil
-}
-
 // New makes a server.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, hosts: newHosts(cfg), anonymous: &Caller{
@@ -102,8 +81,8 @@ func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.Che
 	r := readRequest(req)
 	out := s.decideSafely(&r)
 	rec := out.record(&r)
-	if err := s.cfg.Audit.Write(rec); err != nil && out.denial == nil {
-		out.denial, out.private = noDecision, err // what is not recorded does not happen
+	if err := s.cfg.Audit.Write(rec); err != nil && out.answer == nil {
+		out.answer, out.private = noDecision, err // what is not recorded does not happen
 		rec = out.record(&r)
 	}
 	return out.response(&r, &rec), nil
@@ -115,7 +94,7 @@ func (s *Server) decideSafely(r *request) (out outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Log.Error("panic while deciding", zap.String("request", r.id), zap.Any("panic", p), zap.Stack("stack"))
-			out = outcome{denial: noDecision}
+			out = outcome{answer: noDecision}
 		}
 	}()
 	return s.decide(r)
@@ -124,58 +103,58 @@ func (s *Server) decideSafely(r *request) (out outcome) {
 // decide runs the checks in their order. The first that fails answers.
 func (s *Server) decide(r *request) outcome {
 	if d := s.hosts.check(r); d != nil {
-		return outcome{denial: d}
+		return outcome{answer: d}
 	}
 	if r.method == "OPTIONS" && r.origin != "" {
-		return outcome{denial: preflight(r)}
+		return outcome{answer: preflight(r)}
 	}
 	if doc, ok := s.documents[r.path]; ok {
-		return outcome{denial: document(r, doc)}
+		return outcome{answer: document(r, doc)}
 	}
 	if r.path != s.cfg.Endpoint.Path {
-		return outcome{denial: notFound}
+		return outcome{answer: notFound}
 	}
 	if enc := r.header("Content-Encoding"); len(enc) > 0 && !(len(enc) == 1 && strings.EqualFold(enc[0], "identity")) {
-		return outcome{denial: refuseRequest(415, mcpwire.CodeInvalidRequest, "encoded_body",
+		return outcome{answer: refuseRequest(415, mcpwire.CodeInvalidRequest, "encoded_body",
 			"Content-Encoding is not supported: send the body as it is")}
 	}
 	if r.method == "POST" && !isJSON(r.header("Content-Type")) {
-		return outcome{denial: refuseRequest(415, mcpwire.CodeInvalidRequest, "content_type", "Content-Type must be application/json")}
+		return outcome{answer: refuseRequest(415, mcpwire.CodeInvalidRequest, "content_type", "Content-Type must be application/json")}
 	}
 
 	caller, d := s.authenticate(r)
 	if d != nil {
-		return outcome{denial: d}
+		return outcome{answer: d}
 	}
 	out := outcome{caller: caller}
 
 	msg, perr := mcpwire.Parse(mcpwire.Request{Method: r.method, Header: r.header, Body: r.body})
 	out.message = &msg
 	if perr != nil {
-		out.denial = refuseRequest(perr.Status, perr.Code, "malformed", perr.Text)
+		out.answer = refuseRequest(perr.Status, perr.Code, "malformed", perr.Text)
 		if perr.Status == http.StatusMethodNotAllowed {
-			out.denial.headers = []header{{"allow", "GET, POST, DELETE"}} // RFC 9110 section 15.5.6
+			out.answer.headers = []header{{"allow", "GET, POST, DELETE"}} // RFC 9110 section 15.5.6
 		}
 		return out
 	}
 
 	snap := s.cfg.Engine.Snapshot()
 	if snap == nil {
-		out.denial = notReady
+		out.answer = notReady
 		return out
 	}
-	p, err := caller.under(snap)
+	p, err := snap.Caller(caller.Claims.Payload)
 	if err != nil {
-		out.denial, out.private = noDecision, err
+		out.answer, out.private = noDecision, err
 		return out
 	}
 	out.snap, out.prepared = snap, p
-	if !p.caller.MayBePermitted() {
-		out.denial = noRole
+	if !p.MayBePermitted() {
+		out.answer = noRole
 		return out
 	}
 	s.judge(r, &out)
-	if out.denial == nil {
+	if out.answer == nil {
 		s.seal(r, &out)
 	}
 	return out
@@ -204,12 +183,12 @@ func (s *Server) judge(r *request, out *outcome) {
 		out.decided(policy.Decision{Allow: true, Reason: "unsupported_version"})
 		return
 	case msg.Rule == nil:
-		out.denial = unknownMethod(msg)
+		out.answer = unknownMethod(msg)
 		return
 	}
 	item := msg.Item != mcpwire.ItemNone
 	if !item || msg.Rule.Action != mcpwire.ItemAction(msg.Item) {
-		d := snap.Policies.Family(out.prepared.caller, policy.Action(msg.Rule.Action), ctx)
+		d := snap.Policies.Family(out.prepared.Caller, policy.Action(msg.Rule.Action), ctx)
 		if !d.Allow {
 			out.refused(d, forbiddenFamily(msg))
 			return
@@ -223,27 +202,27 @@ func (s *Server) judge(r *request, out *outcome) {
 	entry, starting := snap.Resolve(msg.Item, msg.Name)
 	switch {
 	case starting:
-		out.denial = startingUp
+		out.answer = startingUp
 		return
 	case entry == nil:
-		out.denial = unknownItem(msg, "unknown_item")
+		out.answer = unknownItem(msg, "unknown_item")
 		return
 	}
 	out.target = entry.Target
-	d := snap.Policies.Decide(out.prepared.caller, entry.Prepared, msg.Arguments, ctx)
+	d := snap.Policies.Decide(out.prepared.Caller, entry.Prepared, msg.Arguments, ctx)
 	if !d.Allow {
 		out.refused(d, unknownItem(msg, d.Reason))
 		return
 	}
 	// Only now: the answer tells what the item declares.
-	if out.denial = misspeltArgument(msg, entry); out.denial == nil {
+	if out.answer = misspeltArgument(msg, entry); out.answer == nil {
 		out.decided(d)
 	}
 }
 
 // misspeltArgument refuses an argument that a backend with case-insensitive decoding would read as a declared one
 // (HV-14).
-func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *denial {
+func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *answer {
 	for _, name := range msg.ArgumentNames {
 		if _, declared := entry.Prepared.Item.Args[name]; declared {
 			continue // in this very spelling; there may be others
@@ -254,59 +233,6 @@ func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *denial {
 		}
 	}
 	return nil
-}
-
-// authenticate finds who asks, from the one Authorization header.
-func (s *Server) authenticate(r *request) (*Caller, *denial) {
-	values := r.header("Authorization")
-	// Envoy joins two Authorization lines by a comma, which no Bearer token holds.
-	if len(values) > 1 || len(values) == 1 && strings.Contains(values[0], ",") {
-		return nil, refuseRequest(400, mcpwire.CodeInvalidRequest, "malformed", "more than one Authorization header")
-	}
-	if s.cfg.Verifier == nil {
-		return s.anonymous, nil
-	}
-	if len(values) == 0 {
-		return nil, s.unauthorized("", "no_token", nil)
-	}
-	scheme, raw, ok := strings.Cut(values[0], " ")
-	raw = strings.TrimLeft(raw, " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") || raw == "" {
-		return nil, s.unauthorized("", "no_token", nil)
-	}
-	caller, err := s.cfg.Verifier.Verify(raw)
-	switch {
-	case errors.Is(err, token.ErrNotReady):
-		return nil, notReady
-	case err != nil:
-		return nil, s.unauthorized("invalid_token", "bad_token", err)
-	case s.cfg.Revoked == nil:
-		return caller, nil
-	}
-	if s.cfg.Revoked.Ready() != nil {
-		return nil, notReady
-	}
-	if c := caller.Claims; s.cfg.Revoked.Revoked(revocation.Token{TSID: c.TSID, JTI: c.JTI, Subject: c.Subject, ClientID: c.ClientID, IssuedAt: c.IssuedAt}) {
-		return nil, s.unauthorized("invalid_token", "revoked", errors.New("the token was revoked"))
-	}
-	return caller, nil
-}
-
-// under gives the caller's entities for the snapshot, made once and kept.
-func (c *Caller) under(snap *engine.Snapshot) (*prepared, error) {
-	if p := c.prepared.Load(); p != nil && p.set == snap.Policies && p.digest == snap.Digest {
-		return p, nil
-	}
-	p := &prepared{set: snap.Policies, digest: snap.Digest}
-	var err error
-	if p.caller, err = snap.Caller(c.Claims.Payload); err != nil {
-		return nil, err
-	}
-	if reads := snap.Policies.Reads(); !reads.ClientIP && !reads.Era {
-		p.view = snap.View(p.caller, policy.Context{})
-	}
-	c.prepared.Store(p)
-	return p, nil
 }
 
 // now is a variable for tests.

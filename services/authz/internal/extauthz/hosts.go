@@ -44,7 +44,7 @@ func newHosts(cfg Config) hosts {
 
 // check refuses a foreign Host, and an Origin that is present and foreign. The check of one does not depend on the
 // other. An absent Origin is no browser's.
-func (h *hosts) check(r *request) *denial {
+func (h *hosts) check(r *request) *answer {
 	n := len(r.header("Origin"))
 	foreign := n > 1 || n == 1 && !h.allowsOrigin(r.origin)
 	if foreign {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
 )
 
 const wellKnown = "/.well-known/oauth-protected-resource"
@@ -39,4 +40,14 @@ func metadata(e gatewayconfig.Endpoint, issuer string) (documents map[string][]b
 		challenge += `, scope="` + strings.Join(e.Scopes, " ") + `"`
 	}
 	return documents, challenge
+}
+
+// document answers a GET of a metadata document. It is public; HEAD and others are refused.
+func document(r *request, doc []byte) *answer {
+	if r.method != "GET" {
+		d := refuseRequest(405, mcpwire.CodeInvalidRequest, "method_not_allowed", "use GET")
+		d.headers = []header{{"allow", "GET"}}
+		return d
+	}
+	return &answer{kind: service, status: 200, reason: "metadata", body: doc, headers: []header{{"cache-control", "public, max-age=300"}}}
 }

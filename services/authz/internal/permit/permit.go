@@ -57,9 +57,9 @@ func (s *Server) Permitted(ctx context.Context, req *gatewayv1.PermittedRequest)
 		}
 	}
 	return &gatewayv1.PermittedResponse{
-		Indexes:        snap.Policies.Permitted(caller, list, pc),
+		Indexes:        snap.Policies.Permitted(caller.Caller, list, pc),
 		PolicyRevision: snap.Policies.Revision(),
-		View:           snap.View(caller, pc),
+		View:           caller.View(pc),
 	}, nil
 }
 

@@ -224,7 +224,7 @@ func TestPermittedIsDecide(t *testing.T) {
 			}
 			for i, name := range all {
 				entry, _ := snap.Resolve(mcpwire.ItemTool, name)
-				want := entry != nil && snap.Policies.Decide(caller, entry.Prepared, nil, engine.Context("", mcpwire.Era(d.Era))).Allow
+				want := entry != nil && snap.Policies.Decide(caller.Caller, entry.Prepared, nil, engine.Context("", mcpwire.Era(d.Era))).Allow
 				if got := slices.Contains(resp.Indexes, uint32(i)); got != want {
 					t.Errorf("seed %d: %s: listed %v, allowed %v\n%s", seed, name, got, want, text.String())
 				}
