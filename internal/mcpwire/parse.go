@@ -480,7 +480,7 @@ func (m *Message) setRule() *Error {
 		return nil
 	}
 	rule := methods[m.Method]
-	if rule == nil || rule.eras&m.Era == 0 {
+	if rule == nil || !rule.In(m.Era) {
 		return nil
 	}
 	m.Rule, m.Item = rule, rule.Item

@@ -73,8 +73,8 @@ type call struct {
 // run sends the request over l and serves what comes back.
 func (c *call) run(ctx context.Context, l link) error {
 	conn := c.s.conn
-	if text, ok := c.unknownMethod(); ok {
-		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeMethodNotFound, text, nil))
+	if !c.req.Message.Rule.In(c.wire) { // HM-4, between eras that are not bridged; others the gateway answers itself
+		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeMethodNotFound, "the server behind this gateway does not have this method", nil))
 	}
 	if conn.b.volunteersRoots(c.req.Message) {
 		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeInvalidParams, "params.inputResponses: this server is told of no roots", nil))
@@ -90,22 +90,6 @@ func (c *call) run(ctx context.Context, l link) error {
 		return conn.b.errorf(ErrInvalidReply, true, "after other messages: %w", err)
 	}
 	return err
-}
-
-// unknownMethod names the methods that the wire's era does not have (HM-4). The gateway answers them itself; this is
-// for the pairs of eras that are not bridged.
-func (c *call) unknownMethod() (string, bool) {
-	legacyOnly, modernOnly := false, false
-	switch c.req.Message.Method {
-	case "initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe":
-		legacyOnly = true
-	case "server/discover", "subscriptions/listen":
-		modernOnly = true
-	}
-	if legacyOnly && c.wire == mcpwire.EraModern || modernOnly && c.wire == mcpwire.EraLegacy {
-		return "the server behind this gateway does not have this method", true
-	}
-	return "", false
 }
 
 func (c *call) answer(raw []byte) error {

@@ -247,10 +247,9 @@ func (c *conn) unsolicited(ctx context.Context, l link, r mcpwire.Reply) error {
 // noteListChange reports a list_changed notification. Those are not passed on: the gateway tells its clients about its
 // own lists (AG-22).
 func (b *Backend) noteListChange(method string) bool {
-	switch method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-		b.cfg.OnListChanged()
-		return true
+	if !mcpwire.IsListChanged(method) {
+		return false
 	}
-	return false
+	b.cfg.OnListChanged()
+	return true
 }

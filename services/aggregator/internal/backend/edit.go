@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -128,14 +129,13 @@ func (c *call) restoreToken(r mcpwire.Reply) ([]byte, bool) {
 	return mcpwire.Splice(r.Body.Text, mcpwire.Edit{Start: token.Start, End: token.End, With: c.token}), true
 }
 
-var logLevels = map[string]int{"debug": 1, "info": 2, "notice": 3, "warning": 4, "error": 5, "critical": 6, "alert": 7, "emergency": 8}
-
 // wantsLog says whether a modern client asked for a log message of this level with this request (HM-9).
 func (c *call) wantsLog(r mcpwire.Reply) bool {
 	asked, _ := c.req.Message.Meta.String(mcpwire.MetaLogLevel)
 	params, _ := r.Params()
 	level, _ := params.String("level")
-	return logLevels[asked] > 0 && logLevels[level] >= logLevels[asked]
+	least := slices.Index(mcpwire.LogLevels, asked)
+	return least >= 0 && slices.Index(mcpwire.LogLevels, level) >= least
 }
 
 // restore makes a response the client's: its id, and the fields of its era.

@@ -41,18 +41,17 @@ type Item struct {
 	Raw  []byte
 }
 
-// listKind is one of the four lists.
-type listKind struct {
-	capability, method, member, key string
-
-	to func(*Listing) *[]Item
-}
-
-var listKinds = []listKind{
-	{"tools", "tools/list", "tools", "name", func(l *Listing) *[]Item { return &l.Tools }},
-	{"prompts", "prompts/list", "prompts", "name", func(l *Listing) *[]Item { return &l.Prompts }},
-	{"resources", "resources/list", "resources", "uri", func(l *Listing) *[]Item { return &l.Resources }},
-	{"resources", "resources/templates/list", "resourceTemplates", "uriTemplate", func(l *Listing) *[]Item { return &l.Templates }},
+// items is the list of a kind.
+func (l *Listing) items(kind mcpwire.ItemKind) *[]Item {
+	switch kind {
+	case mcpwire.ItemTool:
+		return &l.Tools
+	case mcpwire.ItemPrompt:
+		return &l.Prompts
+	case mcpwire.ItemResource:
+		return &l.Resources
+	}
+	return &l.Templates
 }
 
 // List finds out the backend's era and capabilities and drains all its lists, within the call timeout of the backend.
@@ -98,18 +97,18 @@ func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 		out.Modern, out.Legacy = f.modern, f.legacy
 	}
 	size := 0
-	for _, kind := range listKinds {
-		if announcesChanges(h.capabilities.Raw(kind.capability)) {
+	for _, kind := range mcpwire.Kinds {
+		if announcesChanges(h.capabilities.Raw(kind.Capability())) {
 			b.lister.startListening(l) // a legacy backend's standalone stream; once
 		}
-		if h.capabilities.Raw(kind.capability) == nil { // AG-23
+		if h.capabilities.Raw(kind.Capability()) == nil { // AG-23
 			continue
 		}
 		items, err := b.drain(ctx, l, kind, &size)
 		if err != nil {
 			return nil, err
 		}
-		*kind.to(out) = b.unique(kind, items)
+		*out.items(kind) = b.unique(kind, items)
 	}
 	// Modern clients mirror arguments whatever the backend speaks, so the schemas of legacy ones count too (HV-5). Only
 	// toward a modern backend are we the client that must drop an invalid tool (HV-4).
@@ -139,12 +138,12 @@ func announcesChanges(capability []byte) bool {
 }
 
 // drain reads all pages of one list. A repeated cursor ends it.
-func (b *Backend) drain(ctx context.Context, l link, kind listKind, size *int) ([]Item, error) {
+func (b *Backend) drain(ctx context.Context, l link, kind mcpwire.ItemKind, size *int) ([]Item, error) {
 	var items []Item
 	var params []byte
 	seen := make(map[string]bool)
 	for page := 0; ; page++ {
-		r, err := b.query(ctx, l, b.lister.mint(), kind.method, params)
+		r, err := b.query(ctx, l, b.lister.mint(), kind.ListMethod(), params)
 		var rpc *rpcError
 		if errors.As(err, &rpc) && rpc.code == mcpwire.CodeMethodNotFound && page == 0 {
 			return nil, nil
@@ -154,18 +153,18 @@ func (b *Backend) drain(ctx context.Context, l link, kind listKind, size *int) (
 		}
 		result, ok := r.Result()
 		if !ok {
-			return nil, b.errorf(ErrInvalidReply, false, "the result of %s is no object", kind.method)
+			return nil, b.errorf(ErrInvalidReply, false, "the result of %s is no object", kind.ListMethod())
 		}
 		*size += len(r.Body.Text)
-		values, err := elements(result.Raw(kind.member))
+		values, err := elements(result.Raw(kind.ListMember()))
 		if err != nil {
-			return nil, b.errorf(ErrInvalidReply, false, "%s of %s: %w", kind.member, kind.method, err)
+			return nil, b.errorf(ErrInvalidReply, false, "%s of %s: %w", kind.ListMember(), kind.ListMethod(), err)
 		}
 		for _, raw := range values {
 			o, err := mcpwire.ParseObject(raw, 0, len(raw))
-			name, ok := o.String(kind.key)
+			name, ok := o.String(kind.ItemKey())
 			if err != nil || !ok || name == "" {
-				b.log.Warn("leaving out an item without a name", zap.String("list", kind.method))
+				b.log.Warn("leaving out an item without a name", zap.String("list", kind.ListMethod()))
 				continue
 			}
 			items = append(items, Item{name, raw})
@@ -174,7 +173,7 @@ func (b *Backend) drain(ctx context.Context, l link, kind listKind, size *int) (
 		last := next == nil || string(next) == "null" || seen[string(next)]
 		switch {
 		case len(items) > maxItems, *size > maxListBytes, !last && page+1 == maxPages:
-			return nil, b.errorf(ErrInvalidReply, false, "%s is longer than %d pages, %d items or %d bytes", kind.method, maxPages, maxItems, maxListBytes)
+			return nil, b.errorf(ErrInvalidReply, false, "%s is longer than %d pages, %d items or %d bytes", kind.ListMethod(), maxPages, maxItems, maxListBytes)
 		case last:
 			return items, nil
 		}
@@ -184,7 +183,7 @@ func (b *Backend) drain(ctx context.Context, l link, kind listKind, size *int) (
 }
 
 // unique leaves out every item whose name another definition has too: which of them a policy meant nobody can say.
-func (b *Backend) unique(kind listKind, items []Item) []Item {
+func (b *Backend) unique(kind mcpwire.ItemKind, items []Item) []Item {
 	first := make(map[string]int, len(items))
 	twice := make(map[string]bool)
 	for i, item := range items {
@@ -203,7 +202,7 @@ func (b *Backend) unique(kind listKind, items []Item) []Item {
 		}
 	}
 	for name := range twice {
-		b.log.Warn("leaving out an item that is defined twice", zap.String("list", kind.method), zap.String("name", name))
+		b.log.Warn("leaving out an item that is defined twice", zap.String("list", kind.ListMethod()), zap.String("name", name))
 	}
 	return kept
 }

@@ -175,8 +175,8 @@ func (x *exchange) modern() {
 		x.result(x.discover())
 	case m.Method == "subscriptions/listen":
 		x.listen()
-	case listKind(m.Method) != mcpwire.ItemNone:
-		x.list(listKind(m.Method))
+	case m.Rule.List != mcpwire.ItemNone:
+		x.list(m.Rule.List)
 	default:
 		x.call(nil)
 	}
@@ -212,8 +212,8 @@ func (x *exchange) legacy() {
 		x.result([]byte("{}"))
 	case m.Method == "logging/setLevel":
 		x.setLevel(s)
-	case listKind(m.Method) != mcpwire.ItemNone:
-		x.list(listKind(m.Method))
+	case m.Rule.List != mcpwire.ItemNone:
+		x.list(m.Rule.List)
 	default:
 		x.call(s)
 	}
@@ -237,18 +237,4 @@ func (x *exchange) session() (*session, bool) {
 		return nil, false
 	}
 	return s, true
-}
-
-func listKind(method string) mcpwire.ItemKind {
-	switch method {
-	case "tools/list":
-		return mcpwire.ItemTool
-	case "prompts/list":
-		return mcpwire.ItemPrompt
-	case "resources/list":
-		return mcpwire.ItemResource
-	case "resources/templates/list":
-		return mcpwire.ItemTemplate
-	}
-	return mcpwire.ItemNone
 }

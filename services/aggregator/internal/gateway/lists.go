@@ -160,7 +160,7 @@ func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
 		count++
 	}
 	b := make([]byte, 0, size)
-	b = append(b, `{"`+member(key.kind)+`":[`...)
+	b = append(b, `{"`+key.kind.ListMember()+`":[`...)
 	for i, it := range page {
 		if i > 0 {
 			b = append(b, ',')
@@ -180,18 +180,6 @@ func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
 		x.g.lists.put(r)
 	}
 	return r, true
-}
-
-func member(kind mcpwire.ItemKind) string {
-	switch kind {
-	case mcpwire.ItemTool:
-		return "tools"
-	case mcpwire.ItemPrompt:
-		return "prompts"
-	case mcpwire.ItemResource:
-		return "resources"
-	}
-	return "resourceTemplates"
 }
 
 // A cursor is the last name of a page, sealed, and bound to caller and list (AG-17). It says where to go on, not in

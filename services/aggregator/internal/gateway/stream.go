@@ -55,12 +55,15 @@ func (e *eventWriter) flush(b []byte) error {
 	return e.c.Flush()
 }
 
+// announced are the kinds whose changed lists clients are told of. Templates are resources to them.
+var announced = []mcpwire.ItemKind{mcpwire.ItemTool, mcpwire.ItemPrompt, mcpwire.ItemResource}
+
 // follower is what a GET stream and a listen have in common: it tells of changed lists, shows life, and ends when the
 // caller may not go on.
 type follower struct {
 	x    *exchange
 	out  *eventWriter
-	want [5]bool // by item kind
+	want []mcpwire.ItemKind // whose changes are told
 	note func(method string) []byte
 	box  <-chan []byte // further messages; may be nil
 	gone <-chan struct{}
@@ -106,9 +109,9 @@ func (f *follower) run() bool {
 			if _, ok := f.permitted(); !ok {
 				return true
 			}
-			for kind, wanted := range f.want {
-				if k := mcpwire.ItemKind(kind); wanted && err == nil && catalog.Differ(known, now, k) {
-					err = f.out.write(f.note(listChanged(k)))
+			for _, k := range f.want {
+				if err == nil && catalog.Differ(known, now, k) {
+					err = f.out.write(f.note(k.ListChanged()))
 				}
 			}
 			known = now
@@ -119,9 +122,9 @@ func (f *follower) run() bool {
 			}
 			// Other policies are other lists, whatever the catalog; the roles are the token's, and do not change.
 			if fresh != revision && fresh != "" {
-				for kind, wanted := range f.want {
-					if wanted && err == nil {
-						err = f.out.write(f.note(listChanged(mcpwire.ItemKind(kind))))
+				for _, k := range f.want {
+					if err == nil {
+						err = f.out.write(f.note(k.ListChanged()))
 					}
 				}
 				revision = fresh
@@ -180,87 +183,20 @@ func subject(msg []byte) (mcpwire.ItemKind, string) {
 	return mcpwire.ItemTool, "-"
 }
 
-func listChanged(k mcpwire.ItemKind) string {
-	switch k {
-	case mcpwire.ItemTool:
-		return "notifications/tools/list_changed"
-	case mcpwire.ItemPrompt:
-		return "notifications/prompts/list_changed"
-	}
-	return "notifications/resources/list_changed"
-}
-
 // stream is a legacy client's GET. Of two streams of one session the newer one gets the messages.
 func (x *exchange) stream(s *session) {
-	box := make(chan []byte, 64)
-	gone := make(chan struct{})
-	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
+	o, ok := s.follow()
+	if !ok {
 		x.error(http.StatusNotFound, mcpwire.CodeInvalidRequest, "no such session: initialize again", nil)
 		return
 	}
-	if s.replaced != nil {
-		close(s.replaced)
-	}
-	s.outbox, s.replaced = box, gone
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		if s.outbox == box {
-			s.outbox, s.replaced = nil, nil
-		}
-		s.mu.Unlock()
-	}()
-	f := follower{x: x, out: x.events(), box: box, gone: gone,
-		want: [5]bool{mcpwire.ItemTool: true, mcpwire.ItemPrompt: true, mcpwire.ItemResource: true},
+	defer s.leave(o)
+	f := follower{x: x, out: x.events(), box: o.box, gone: o.gone,
+		want: announced,
 		note: func(method string) []byte {
 			return []byte(`{"jsonrpc":"2.0","method":"` + method + `"}`)
 		}}
 	if f.out.comment() == nil { // the client sees at once that the stream is open
 		f.run()
 	}
-}
-
-// listen serves subscriptions/listen (SU-1 to SU-7). Watching single resources is not offered yet: the acknowledgement
-// leaves it out.
-func (x *exchange) listen() {
-	m := x.msg
-	mem, ok := m.Params.Find("notifications")
-	if !ok || m.Body[mem.Start] != '{' {
-		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "subscriptions/listen needs params.notifications", nil)
-		return
-	}
-	asked, err := mcpwire.ParseObject(m.Body, mem.Start, mem.End)
-	if err != nil {
-		x.error(http.StatusBadRequest, mcpwire.CodeInvalidParams, "params.notifications is not readable", nil)
-		return
-	}
-	meta := append([]byte(`"_meta":{"`+mcpwire.MetaSubscriptionID+`":`), m.ID...)
-	meta = append(meta, '}')
-	f := follower{x: x, note: func(method string) []byte {
-		return append(append([]byte(`{"jsonrpc":"2.0","method":"`+method+`","params":{`), meta...), "}}"...)
-	}}
-	var honoured []byte
-	for _, n := range []struct {
-		name string
-		kind mcpwire.ItemKind
-	}{{"toolsListChanged", mcpwire.ItemTool}, {"promptsListChanged", mcpwire.ItemPrompt}, {"resourcesListChanged", mcpwire.ItemResource}} {
-		if string(asked.Raw(n.name)) != "true" {
-			continue
-		}
-		f.want[n.kind] = true
-		if honoured != nil {
-			honoured = append(honoured, ',')
-		}
-		honoured = append(honoured, `"`+n.name+`":true`...)
-	}
-	f.out = x.events()
-	ack := append([]byte(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{`), honoured...)
-	ack = append(append(append(ack, "},"...), meta...), "}}"...)
-	if f.out.write(ack) != nil || !f.run() {
-		return
-	}
-	result := append(append([]byte(`{"resultType":"complete",`), meta...), '}')
-	f.out.write(mcpwire.AppendResult(nil, m.ID, result)) // SU-6; the client may be gone
 }

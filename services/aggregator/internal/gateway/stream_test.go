@@ -1,9 +1,6 @@
 package gateway
 
 import (
-	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"vmcp/internal/mcptest"
-	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
 )
@@ -140,51 +136,6 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
-// TestDeclines: a backend that asks without end, and takes no answer, does not fill the gateway with answers.
-func TestDeclines(t *testing.T) {
-	var subscribed atomic.Value // session id at the backend
-	var inFlight atomic.Int64
-	listed := make(chan struct{}, 100)
-	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			r.Body = io.NopCloser(strings.NewReader(string(body)))
-			switch text := string(body); {
-			case r.Method == "GET" && r.Header.Get("Mcp-Session-Id") == subscribed.Load():
-				rw.Header().Set("Content-Type", "text/event-stream")
-				for i := range 500 {
-					fmt.Fprintf(rw, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q%d\",\"method\":\"elicitation/create\",\"params\":{}}\n\n", i)
-				}
-				// When the lists are read again, everything before this was read too.
-				io.WriteString(rw, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n")
-				http.NewResponseController(rw).Flush()
-				<-r.Context().Done()
-			case strings.Contains(text, `"id":"q`):
-				inFlight.Add(1)
-				<-r.Context().Done()
-			case strings.Contains(text, `"resources/subscribe"`):
-				subscribed.Store(r.Header.Get("Mcp-Session-Id"))
-				rw.Header().Set("Content-Type", "application/json")
-				id, _, _ := strings.Cut(text[strings.Index(text, `"id":`)+5:], ",")
-				io.WriteString(rw, `{"jsonrpc":"2.0","id":`+id+`,"result":{}}`)
-			default:
-				if strings.Contains(text, `"tools/list"`) && subscribed.Load() != nil {
-					listed <- struct{}{}
-				}
-				next.ServeHTTP(rw, r)
-			}
-		})
-	}})
-	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
-	if got := w.send(t, legacy(w.open(t, "ann", `{"elicitation":{}}`), "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
-		t.Fatal(got)
-	}
-	wait(t, listed, func(struct{}) bool { return true })
-	if got := inFlight.Load(); got == 0 || got > maxDeclines {
-		t.Errorf("%d answers are on their way to the backend, want 1 to %d", got, maxDeclines)
-	}
-}
-
 // TestDeleteEndsStream: DELETE ends the session's open stream, and with it what is open at the backends.
 func TestDeleteEndsStream(t *testing.T) {
 	a := newWatched(t, mcptest.Options{Era: mcptest.Legacy})
@@ -303,101 +254,5 @@ func TestListen(t *testing.T) {
 		if got := w.send(t, a); got.status != 400 || !strings.Contains(got.body, "-32602") {
 			t.Errorf("%s: %d %s, want 400 -32602", params, got.status, got.body)
 		}
-	}
-}
-
-// TestUnsolicited: what a backend sends by itself goes to the open stream of the session that it is for, as far as the
-// caller may have it; a question with no stream open is refused.
-func TestUnsolicited(t *testing.T) {
-	send, posted := make(chan string), make(chan string, 10)
-	listening := make(chan struct{}, 10)
-	var subscribed atomic.Value // session id at the backend; the gateway's own listing has another stream
-	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			r.Body = io.NopCloser(strings.NewReader(string(body)))
-			switch text := string(body); {
-			case r.Method == "GET" && r.Header.Get("Mcp-Session-Id") != subscribed.Load():
-				next.ServeHTTP(rw, r)
-			case r.Method == "GET":
-				rw.Header().Set("Content-Type", "text/event-stream")
-				http.NewResponseController(rw).Flush()
-				listening <- struct{}{}
-				for {
-					select {
-					case m := <-send:
-						io.WriteString(rw, "data: "+m+"\n\n")
-						http.NewResponseController(rw).Flush()
-					case <-r.Context().Done():
-						return
-					}
-				}
-			case strings.Contains(text, `"resources/subscribe"`):
-				subscribed.Store(r.Header.Get("Mcp-Session-Id"))
-				rw.Header().Set("Content-Type", "application/json")
-				id, _, _ := strings.Cut(text[strings.Index(text, `"id":`)+5:], ",")
-				io.WriteString(rw, `{"jsonrpc":"2.0","id":`+id+`,"result":{}}`)
-			case strings.Contains(text, `"id":"q`):
-				posted <- text
-				rw.WriteHeader(http.StatusAccepted)
-			default:
-				next.ServeHTTP(rw, r)
-			}
-		})
-	}})
-	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
-	id := w.open(t, "ann", `{"elicitation":{}}`)
-	if got := w.send(t, legacy(id, "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
-		t.Fatal(got)
-	}
-	wait(t, listening, func(struct{}) bool { return true })
-
-	// No stream: refused at once.
-	send <- `{"jsonrpc":"2.0","id":"q1","method":"elicitation/create","params":{}}`
-	if got := wait(t, posted, func(string) bool { return true }); !strings.Contains(got, "-32601") {
-		t.Errorf("a question with no stream open was answered %s", got)
-	}
-
-	s := w.get(t, id, nil)
-	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`
-	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	send <- `{"jsonrpc":"2.0","id":"q2","method":"elicitation/create","params":{"x":1.0}}`
-	if got, want := s.next(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"elicitation/create","params":{"x":1.0}}`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if got := w.send(t, ask{session: id, body: `{"jsonrpc":"2.0","id":"vmcp-1","result":{"role":"assistant"}}`}); got.status != 202 {
-		t.Errorf("the answer: %d", got.status)
-	}
-	if got, want := wait(t, posted, func(string) bool { return true }), `{"jsonrpc":"2.0","id":"q2","result":{"role":"assistant"}}`; got != want {
-		t.Errorf("the backend got %s, want %s", got, want)
-	}
-
-	// Each delivery about an item is judged.
-	w.judgeBy(func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
-		resp := &gatewayv1.PermittedResponse{PolicyRevision: "rev-1", View: "view-1"}
-		if len(r.Names) == 1 && r.Names[0] == "test://mine" && mcpwire.ItemKind(r.Kind) == mcpwire.ItemResource {
-			resp.Indexes = []uint32{0}
-		}
-		return resp, nil
-	})
-	for _, uri := range []string{"test://secret", "-", "", "test://mine"} {
-		send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `"}}`
-	}
-	if got := s.next(t); !strings.Contains(got, "test://mine") {
-		t.Errorf("delivered %s, want only what the caller may read", got)
-	}
-	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
-		return nil, status.Error(codes.Unavailable, "away")
-	})
-	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://mine"}}`
-	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
-	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
-		return nil, status.Error(codes.Unauthenticated, "revoked")
-	})
-	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
-	if got := s.next(t); got != "end" {
-		t.Errorf("after a refusal: %s, want the end and nothing that authz did not answer for", got)
 	}
 }
