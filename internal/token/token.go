@@ -28,6 +28,10 @@ const (
 	cacheTime  = 5 * time.Minute // longest life of a remembered verification
 )
 
+// Margin is how long after its exp somebody may still take a token, since clocks differ: keys and revocations outlive
+// tokens by it.
+const Margin = 2 * time.Minute
+
 // fetching is for Verify: keys are fetched often, and a token with an unknown one waits less than the second that Envoy
 // gives a check.
 var fetching = schedule{refresh: 5 * time.Minute, demand: 10 * time.Second, wait: 700 * time.Millisecond}

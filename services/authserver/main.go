@@ -25,6 +25,7 @@ import (
 	"vmcp/internal/keyring"
 	"vmcp/internal/mtls"
 	"vmcp/internal/secret"
+	"vmcp/internal/token"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authserver/internal/feed"
 	"vmcp/services/authserver/internal/oauth"
@@ -75,7 +76,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	defer db.Close()
-	keys, err := signing.Open(ctx, signing.Config{Store: db, Overlap: gw.AuthServer.AccessToken + 2*time.Minute, Log: log}, signingKeys(gw.AuthServer))
+	keys, err := signing.Open(ctx, signing.Config{Store: db, Overlap: gw.AuthServer.AccessToken + token.Margin, Log: log}, signingKeys(gw.AuthServer))
 	if err != nil {
 		return err
 	}

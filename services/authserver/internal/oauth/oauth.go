@@ -26,6 +26,7 @@ import (
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
 	"vmcp/internal/secret"
+	"vmcp/internal/token"
 	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
@@ -173,7 +174,7 @@ func (s *Server) end(ctx context.Context, tsid, reason string) error {
 }
 
 // forget is how long after a revocation the last token may live that it is about, clocks of others included.
-func (s *Server) forget() time.Duration { return s.cfg.AccessToken + 2*time.Minute }
+func (s *Server) forget() time.Duration { return s.cfg.AccessToken + token.Margin }
 
 // clientIP is the address that Envoy saw. Only Envoy reaches our socket, and it appends the peer to what a client sent.
 func clientIP(r *http.Request) string {

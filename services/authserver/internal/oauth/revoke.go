@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"vmcp/internal/token"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -74,7 +75,7 @@ func (s *Server) revokeAccess(r *http.Request, c *store.Client, payload []byte) 
 		return errOthersToken
 	}
 	recordOf(r).caller = claims.Sub
-	now, forget := time.Now(), time.Unix(claims.Exp, 0).Add(2*time.Minute)
+	now, forget := time.Now(), time.Unix(claims.Exp, 0).Add(token.Margin)
 	if now.After(forget) {
 		return nil
 	}
