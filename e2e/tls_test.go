@@ -5,21 +5,36 @@ import (
 	"crypto/x509"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"vmcp/internal/envoyproc"
+	"vmcp/internal/pki"
 	"vmcp/internal/stack"
 )
 
 // TestTLS: the same gateway with a certificate, over HTTP/1.1 and HTTP/2; a renewed certificate is taken while it runs.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
-	cert, key, err := envoyproc.WriteSelfSigned(dir)
+	authority, err := pki.New(time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := startWith(t, guide, func(cfg *stack.Config) { cfg.TLSCert, cfg.TLSKey = cert, key },
+	renew := func() {
+		t.Helper()
+		c, err := authority.Issue([]string{"localhost"})
+		if err == nil {
+			err = c.Write(dir)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	renew()
+	w := startWith(t, guide, func(cfg *stack.Config) {
+		cfg.TLSCert, cfg.TLSKey = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	},
 		func(docs string) string { return strings.ReplaceAll(docs, "'http://localhost", "'https://localhost") })
 	w.aud = strings.Replace(w.aud, "http:", "https:", 1)
 	if !strings.HasPrefix(w.URL, "https://localhost:") {
@@ -27,7 +42,7 @@ func TestTLS(t *testing.T) {
 	}
 	ask := func(t *testing.T, h2 bool) (*http.Response, answer) {
 		t.Helper()
-		pem, err := os.ReadFile(cert)
+		pem, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,15 +68,7 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	first, _ := ask(t, true)
-	next, nextKey, err := envoyproc.WriteSelfSigned(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range [][2]string{{nextKey, key}, {next, cert}} { // as certbot does: rename into place
-		if err := os.Rename(f[0], f[1]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	renew()
 	eventually(t, "the renewed certificate is used", func() bool {
 		resp, a := ask(t, true)
 		return resp != nil && a.ok() && resp.TLS.PeerCertificates[0].SerialNumber.Cmp(first.TLS.PeerCertificates[0].SerialNumber) != 0

@@ -5,15 +5,35 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	envoyconfig "vmcp/deploy/envoy"
 	"vmcp/internal/envoyproc"
+	"vmcp/internal/pki"
 )
 
 // envoyConfig writes the shipped configuration with this run's addresses. The listener that nobody needs gets a socket
 // in the private directory.
 func (s *Stack) envoyConfig(cfg *Config) (string, error) {
-	cert, key, err := envoyproc.WriteSelfSigned(s.file("parked-tls"))
+	// The TLS listener does not open without a certificate, also where it is parked on a private socket. Nobody trusts
+	// this one, and nothing here is reached by mutual TLS.
+	authority, err := pki.New(time.Now().AddDate(1, 0, 0))
+	if err != nil {
+		return "", err
+	}
+	parked, err := authority.Issue([]string{"localhost"})
+	if err == nil {
+		err = parked.Write(s.file("parked-tls"))
+	}
+	if err != nil {
+		return "", err
+	}
+	ca, cert, key := s.file("parked-tls/ca.crt"), s.file("parked-tls/tls.crt"), s.file("parked-tls/tls.key")
+	role, err := envoyproc.RenderTLS(envoyconfig.Role, cert, key)
+	if err != nil {
+		return "", err
+	}
+	peers, err := envoyproc.RenderPeers(envoyconfig.Peers, ca)
 	if err != nil {
 		return "", err
 	}
@@ -28,16 +48,6 @@ func (s *Stack) envoyConfig(cfg *Config) (string, error) {
 		tls, plain = cfg.Listen, "unix:"+s.sock("parked")
 	}
 	tlsText, err := envoyproc.RenderTLS(envoyconfig.TLS, cert, key)
-	if err != nil {
-		return "", err
-	}
-	// Nothing here is reached by mutual TLS, but Envoy wants the certificates that the shipped file names.
-	parked := s.file("parked-tls/tls.crt")
-	role, err := envoyproc.RenderTLS(envoyconfig.Role, parked, s.file("parked-tls/tls.key"))
-	if err != nil {
-		return "", err
-	}
-	peers, err := envoyproc.RenderPeers(envoyconfig.Peers, parked)
 	if err != nil {
 		return "", err
 	}
