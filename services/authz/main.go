@@ -33,6 +33,7 @@ import (
 	"vmcp/services/authz/internal/audit"
 	"vmcp/services/authz/internal/engine"
 	"vmcp/services/authz/internal/extauthz"
+	"vmcp/services/authz/internal/follow"
 	"vmcp/services/authz/internal/permit"
 	"vmcp/services/authz/internal/revocation"
 )
@@ -111,7 +112,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 			defer conn.Close()
 			check.Revoked = revocation.New(revocation.Config{File: cfg.kept("revocations.json"), Silence: gw.AuthServer.RevocationSilence, Log: log})
 			g.Go(func() error { return check.Revoked.Watch(ctx, conn) })
-			g.Go(func() error { return revocation.WatchKeys(ctx, conn, check.Verifier.SetKeys, log) })
+			g.Go(func() error { return follow.Keys(ctx, conn, check.Verifier.SetKeys, log) })
 		} else {
 			g.Go(func() error { return check.Verifier.Run(ctx) })
 		}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -171,52 +170,4 @@ func TestWatch(t *testing.T) {
 	if known(until(t, e, "4"), "a_z") {
 		t.Error("backends of an earlier stream were kept")
 	}
-}
-
-// silentCatalog never says anything after the snapshot.
-type silentCatalog struct {
-	gatewayv1.CatalogClient
-	updates []*gatewayv1.CatalogUpdate
-	beats   int
-}
-
-type silentStream struct {
-	grpc.ServerStreamingClient[gatewayv1.CatalogUpdate]
-	ctx context.Context
-	c   *silentCatalog
-}
-
-func (c *silentCatalog) Watch(ctx context.Context, _ *gatewayv1.WatchCatalogRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[gatewayv1.CatalogUpdate], error) {
-	return &silentStream{ctx: ctx, c: c}, nil
-}
-
-func (s *silentStream) Recv() (*gatewayv1.CatalogUpdate, error) {
-	if len(s.c.updates) > 0 {
-		u := s.c.updates[0]
-		s.c.updates = s.c.updates[1:]
-		return u, nil
-	}
-	if s.c.beats > 0 {
-		s.c.beats--
-		time.Sleep(9 * time.Second)
-		return &gatewayv1.CatalogUpdate{Update: &gatewayv1.CatalogUpdate_Heartbeat{Heartbeat: true}}, nil
-	}
-	<-s.ctx.Done()
-	return nil, s.ctx.Err()
-}
-
-// TestSilence: 10 s without even a heartbeat end a stream, heartbeats keep it.
-func TestSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
-		start := time.Now()
-		applied, err := e.watchOnce(t.Context(), "r", &silentCatalog{beats: 5, updates: []*gatewayv1.CatalogUpdate{
-			{Update: &gatewayv1.CatalogUpdate_Complete{Complete: "1"}}}})
-		if !applied || err == nil || !strings.Contains(err.Error(), "heartbeat") {
-			t.Errorf("%v, %v, want applied and a missing heartbeat", applied, err)
-		}
-		if got := time.Since(start); got != 55*time.Second {
-			t.Errorf("ended after %v, want 5 heartbeats of 9 s and 10 s of silence", got)
-		}
-	})
 }

@@ -20,6 +20,7 @@ import (
 
 	"vmcp/internal/durable"
 	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/authz/internal/follow"
 )
 
 // Config says where the list is kept and how long it may go without news.
@@ -139,25 +140,11 @@ func (l *List) Ready() error {
 
 // Watch follows the feed until ctx ends.
 func (l *List) Watch(ctx context.Context, conn grpc.ClientConnInterface) error {
-	const most = 2 * time.Second
-	wait := 50 * time.Millisecond
-	for {
-		begin := time.Now()
-		err := l.watchOnce(ctx, gatewayv1.NewRevocationsClient(conn))
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(begin) > most {
-			wait = 50 * time.Millisecond
-		}
-		l.warn(err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, most)
+	client := gatewayv1.NewRevocationsClient(conn)
+	open := func(ctx context.Context) (grpc.ServerStreamingClient[gatewayv1.RevocationsUpdate], error) {
+		return client.Watch(ctx, &gatewayv1.WatchRevocationsRequest{})
 	}
+	return follow.Stream(ctx, warnAfter, open, l.take, func(err error, _ bool) { l.warn(err) })
 }
 
 // warn logs a silence once.
@@ -170,37 +157,18 @@ func (l *List) warn(err error) {
 	}
 }
 
-// watchOnce follows one stream to its end.
-func (l *List) watchOnce(ctx context.Context, feed gatewayv1.RevocationsClient) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silence := time.AfterFunc(warnAfter, cancel) // authserver says something every 2 s, so the connection is dead
-	defer silence.Stop()
-	stream, err := feed.Watch(ctx, &gatewayv1.WatchRevocationsRequest{})
-	if err != nil {
-		return err
-	}
+// take returns what takes the updates of one stream: a snapshot, which counts when complete, then news.
+func (l *List) take() func(*gatewayv1.RevocationsUpdate) (complete bool, err error) {
 	snapshot, complete := map[entry]times{}, false
-	for {
-		up, err := stream.Recv()
-		if err != nil {
-			if ctx.Err() != nil {
-				err = errors.New("no heartbeat for 5 s")
-			}
-			return err
+	return func(up *gatewayv1.RevocationsUpdate) (bool, error) {
+		if complete {
+			snapshot = map[entry]times{}
 		}
-		silence.Reset(warnAfter)
-		if !complete {
-			add(snapshot, up.Revocations)
-			complete = up.SnapshotComplete
-			if complete {
-				l.merge(snapshot)
-			}
-			continue
+		add(snapshot, up.Revocations)
+		if complete = complete || up.SnapshotComplete; complete {
+			l.merge(snapshot)
 		}
-		next := map[entry]times{}
-		add(next, up.Revocations)
-		l.merge(next)
+		return complete, nil
 	}
 }
 
@@ -226,7 +194,7 @@ func add(to map[entry]times, list []*gatewayv1.Revocation) {
 func later(a, b times) times { return times{max(a.Revoked, b.Revoked), max(a.Forget, b.Forget)} }
 
 // merge adds news. What we have stays until its time, also if a restored authserver does not know it any more.
-// Only watchOnce calls it.
+// Only Watch calls it.
 func (l *List) merge(news map[entry]times) {
 	if !l.add(news) {
 		return

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 // feed is authserver's side: it sends what it is given to every watcher.
 type feed struct {
 	updates chan *gatewayv1.RevocationsUpdate
-	jwks    chan []byte
 }
 
 func (f *feed) watchRevocations(stream grpc.ServerStreamingServer[gatewayv1.RevocationsUpdate]) error {
@@ -51,34 +49,15 @@ func (r revocations) Watch(_ *gatewayv1.WatchRevocationsRequest, stream grpc.Ser
 	return r.watchRevocations(stream)
 }
 
-type keyFeed struct {
-	gatewayv1.UnimplementedKeysServer
-	*feed
-}
-
-func (k keyFeed) Watch(_ *gatewayv1.WatchKeysRequest, stream grpc.ServerStreamingServer[gatewayv1.KeysUpdate]) error {
-	for {
-		select {
-		case jwks := <-k.jwks:
-			if err := stream.Send(&gatewayv1.KeysUpdate{Jwks: jwks}); err != nil {
-				return err
-			}
-		case <-stream.Context().Done():
-			return nil
-		}
-	}
-}
-
 func serve(t *testing.T) (*feed, *grpc.ClientConn) {
 	t.Helper()
-	f := &feed{updates: make(chan *gatewayv1.RevocationsUpdate), jwks: make(chan []byte)}
+	f := &feed{updates: make(chan *gatewayv1.RevocationsUpdate)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
 	gatewayv1.RegisterRevocationsServer(s, revocations{feed: f})
-	gatewayv1.RegisterKeysServer(s, keyFeed{feed: f})
 	var serving sync.WaitGroup
 	serving.Go(func() { s.Serve(l) })
 	t.Cleanup(func() { s.Stop(); serving.Wait() })
@@ -246,38 +225,6 @@ func TestHeardIsKept(t *testing.T) {
 	}
 	l.merge(nil)
 	if err := New(cfg).Ready(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestWatchKeys(t *testing.T) {
-	f, conn := serve(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	var got atomic.Pointer[string]
-	done := make(chan error)
-	go func() {
-		done <- WatchKeys(ctx, conn, func(jwks []byte) error {
-			if string(jwks) == "bad" {
-				return errors.New("no key in it")
-			}
-			s := string(jwks)
-			got.Store(&s)
-			return nil
-		}, zap.NewNop())
-	}()
-	for _, jwks := range []string{"one", "", "bad"} {
-		f.jwks <- []byte(jwks)
-	}
-	waitFor(t, "the second set", func() bool { // after a bad one the stream begins anew
-		select {
-		case f.jwks <- []byte("two"):
-		default:
-		}
-		s := got.Load()
-		return s != nil && *s == "two"
-	})
-	cancel()
-	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }
