@@ -120,11 +120,11 @@ func run(ctx context.Context, log *zap.Logger) error {
 	checks := extauthz.New(check)
 
 	for _, address := range cfg.aggregator {
-		replicas, err := newReplicas(address, eng, identity, log)
+		replicas, err := engine.NewReplicas(address, eng, identity, log)
 		if err != nil {
 			return err
 		}
-		g.Go(func() error { return replicas.run(ctx) })
+		g.Go(func() error { return replicas.Run(ctx) })
 	}
 	g.Go(func() error { return sealKeys.Run(ctx, log) })
 	g.Go(func() error {

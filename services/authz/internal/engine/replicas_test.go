@@ -1,4 +1,4 @@
-package main
+package engine
 
 import (
 	"context"
@@ -19,17 +19,16 @@ import (
 	"vmcp/internal/mtls"
 	"vmcp/internal/policy"
 	gatewayv1 "vmcp/proto/gateway/v1"
-	"vmcp/services/authz/internal/engine"
 )
 
-// replica is an aggregator whose catalog is one tool. It reports when told to.
-type replica struct {
+// pod is an aggregator whose catalog is one tool. It reports when told to.
+type pod struct {
 	gatewayv1.UnimplementedCatalogServer
 	tool   string
 	report chan struct{} // closed: reports
 }
 
-func (r *replica) Watch(_ *gatewayv1.WatchCatalogRequest, s grpc.ServerStreamingServer[gatewayv1.CatalogUpdate]) error {
+func (r *pod) Watch(_ *gatewayv1.WatchCatalogRequest, s grpc.ServerStreamingServer[gatewayv1.CatalogUpdate]) error {
 	select {
 	case <-r.report:
 	case <-s.Context().Done():
@@ -42,14 +41,14 @@ func (r *replica) Watch(_ *gatewayv1.WatchCatalogRequest, s grpc.ServerStreaming
 	return nil
 }
 
-// serveReplica serves on a loopback address of its own, all on one port as pods do.
-func serveReplica(t *testing.T, ip, port, tool string) *replica {
+// servePod serves on a loopback address of its own, all on one port as pods do.
+func servePod(t *testing.T, ip, port, tool string) *pod {
 	t.Helper()
 	l, err := mtls.Listen(net.JoinHostPort(ip, port))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{tool: tool, report: make(chan struct{})}
+	r := &pod{tool: tool, report: make(chan struct{})}
 	s := grpc.NewServer()
 	gatewayv1.RegisterCatalogServer(s, r)
 	done := make(chan error)
@@ -72,7 +71,7 @@ func TestReplicas(t *testing.T) {
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
-	first, second, third := serveReplica(t, "127.0.0.1", port, "one"), serveReplica(t, "127.0.0.2", port, "two"), serveReplica(t, "127.0.0.3", port, "three")
+	first, second, third := servePod(t, "127.0.0.1", port, "one"), servePod(t, "127.0.0.2", port, "two"), servePod(t, "127.0.0.3", port, "three")
 	close(first.report)
 	close(second.report)
 
@@ -81,9 +80,9 @@ func TestReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eng := engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {})
+	eng := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
 	eng.SetPolicies(policies)
-	r, err := newReplicas("localhost:"+port, eng, nil, zap.NewNop())
+	r, err := NewReplicas("localhost:"+port, eng, nil, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +122,7 @@ func TestReplicas(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error)
-	go func() { ran <- r.run(ctx) }()
+	go func() { ran <- r.Run(ctx) }()
 
 	wait("one replica", "one")
 	named(nil, "127.0.0.1", "127.0.0.2")
@@ -149,7 +148,7 @@ func TestReplicas(t *testing.T) {
 
 // TestReplicasElsewhere: a plain connection to another machine is refused before anything starts.
 func TestReplicasElsewhere(t *testing.T) {
-	if _, err := newReplicas("aggregator:9444", engine.New(nil, nil), nil, zap.NewNop()); err == nil {
+	if _, err := NewReplicas("aggregator:9444", New(nil, nil), nil, zap.NewNop()); err == nil {
 		t.Error("no error")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package engine
 
 import (
 	"context"
@@ -12,46 +12,46 @@ import (
 	"google.golang.org/grpc"
 
 	"vmcp/internal/mtls"
-	"vmcp/services/authz/internal/engine"
 )
 
-// replicas watches the catalog of every aggregator behind one address. A host name may stand for many (a headless
+// Replicas watches the catalog of every aggregator behind one address. A host name may stand for many (a headless
 // Service of Kubernetes names one address for each pod), so it is looked up again and again.
-type replicas struct {
+type Replicas struct {
 	address  string
-	engine   *engine.Engine
+	engine   *Engine
 	identity *mtls.Identity
 	log      *zap.Logger
 	lookup   func(ctx context.Context, host string) ([]string, error) // IP addresses
 	every    time.Duration
 
-	watching map[string]*watch   // by replica
+	watching map[string]*watcher // by replica
 	gone     map[string]struct{} // no longer named, their catalog still in force
 }
 
-type watch struct {
+type watcher struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-func newReplicas(address string, eng *engine.Engine, identity *mtls.Identity, log *zap.Logger) (*replicas, error) {
+// NewReplicas watches nothing yet: start Run.
+func NewReplicas(address string, eng *Engine, identity *mtls.Identity, log *zap.Logger) (*Replicas, error) {
 	conn, err := identity.Dial(address, mtls.RoleAggregator) // says now what is wrong with the address
 	if err != nil {
 		return nil, fmt.Errorf("aggregator: %w", err)
 	}
 	conn.Close()
-	return &replicas{
+	return &Replicas{
 		address: address, engine: eng, identity: identity, log: log, lookup: net.DefaultResolver.LookupHost, every: 5 * time.Second,
-		watching: map[string]*watch{}, gone: map[string]struct{}{},
+		watching: map[string]*watcher{}, gone: map[string]struct{}{},
 	}, nil
 }
 
-// run watches until ctx ends.
-func (r *replicas) run(ctx context.Context) error {
+// Run watches until ctx ends.
+func (r *Replicas) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.every)
 	defer tick.Stop()
 	for {
-		r.follow(ctx, r.named(ctx))
+		r.settle(ctx, r.named(ctx))
 		select {
 		case <-ctx.Done():
 			for _, w := range r.watching {
@@ -64,7 +64,7 @@ func (r *replicas) run(ctx context.Context) error {
 }
 
 // named lists the addresses of the replicas of now; none where that is not known.
-func (r *replicas) named(ctx context.Context) []string {
+func (r *Replicas) named(ctx context.Context) []string {
 	network, address := mtls.Network(r.address)
 	host, port, err := net.SplitHostPort(address)
 	if network == "unix" || err != nil || host == "localhost" || net.ParseIP(host) != nil {
@@ -83,9 +83,9 @@ func (r *replicas) named(ctx context.Context) []string {
 	return ips
 }
 
-// follow begins to watch new replicas and stops watching those that are no longer named. The catalog of a replica that
+// settle begins to watch new replicas and stops watching those that are no longer named. The catalog of a replica that
 // is gone stays in force until one that is there has reported: names do not vanish while the aggregator is replaced.
-func (r *replicas) follow(ctx context.Context, named []string) {
+func (r *Replicas) settle(ctx context.Context, named []string) {
 	if len(named) == 0 {
 		return
 	}
@@ -111,14 +111,14 @@ func (r *replicas) follow(ctx context.Context, named []string) {
 	}
 }
 
-func (r *replicas) start(ctx context.Context, replica string) {
+func (r *Replicas) start(ctx context.Context, replica string) {
 	conn, err := r.identity.Dial(replica, mtls.RoleAggregator, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		r.log.Error("aggregator", zap.Error(err))
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watch{cancel, make(chan struct{})}
+	w := &watcher{cancel, make(chan struct{})}
 	r.watching[replica] = w
 	go func() {
 		defer close(w.done)
