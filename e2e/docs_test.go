@@ -23,7 +23,8 @@ import (
 //	run until: TEXT        it goes on; the page continues when its output has TEXT, and ends it
 //	output                 no command: what the one before it prints. … stands for anything
 //	run elsewhere: COMMAND .ci/run has a step that runs COMMAND
-//	not run: REASON        it cannot run here; what can be known of it is checked all the same (see checkCommand)
+//	not run: REASON        it cannot run here; what can be known of it is checked all the same (see checkCommand),
+//	                       as of commands in the middle of a sentence
 func TestDocs(t *testing.T) {
 	pages := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/k8s/README.md"}
 	more, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
@@ -43,6 +44,11 @@ func TestDocs(t *testing.T) {
 			blocks, err := commandBlocks(string(text))
 			if err != nil {
 				t.Fatalf("%s:%v", page, err)
+			}
+			for i, line := range strings.Split(string(text), "\n") {
+				for _, m := range inline.FindAllStringSubmatch(line, -1) {
+					checkCommand(t, fmt.Sprintf("%s:%d", page, i+1), m[1])
+				}
 			}
 			r := reader{dir: newDesk(t)}
 			defer r.close(t)
@@ -295,7 +301,8 @@ func differs(got, want string) string {
 }
 
 var (
-	ours     = regexp.MustCompile(`(?:^|[|(;&])\s*(?:bin/)?(vmcp|authz|authserver|aggregator|entrasim|bench) ([^|)#]*)`)
+	inline   = regexp.MustCompile("`((?:make|bin/[a-z]+|vmcp) [^`]+)`")
+	ours     = regexp.MustCompile(`(?:^|[|(;&])\s*(?:bin/)?(vmcp|authz|authserver|aggregator|entrasim) ([^|)#]*)`)
 	makes    = regexp.MustCompile(`(?:^|\s)make ([a-z0-9-]+)`)
 	folder   = regexp.MustCompile(`\b(?:deploy|docs|cmd|internal|services|e2e|tools)/[\w./-]*\w`)
 	flagged  = regexp.MustCompile(`(?:^|\s)--?([a-z][a-z-]*)`)
@@ -338,7 +345,7 @@ func checkCommand(t *testing.T, at, text string) {
 				known[f[1]] = true
 			}
 			for _, f := range flagged.FindAllStringSubmatch(m[2], -1) {
-				if !known[f[1]] {
+				if !known[f[1]] && f[1] != "h" {
 					t.Errorf("%s: %s has no flag -%s:\n%s", at, m[1], f[1], help)
 				}
 			}
