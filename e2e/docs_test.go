@@ -329,7 +329,7 @@ func checkCommand(t *testing.T, at, text string) {
 	}
 	for _, line := range strings.Split(text, "\n") {
 		for _, m := range ours.FindAllStringSubmatch(line, -1) {
-			args := strings.Fields(m[2])
+			args := strings.Fields(strings.TrimPrefix(m[2], "help "))
 			if m[1] == "vmcp" && len(args) > 0 {
 				args = []string{args[0], "-h"}
 			} else {
