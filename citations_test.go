@@ -15,16 +15,17 @@ import (
 // What files cite must be there to read: ids of rules and threats, documents with their sections, files, tests.
 
 var (
-	ruleID   = regexp.MustCompile(`\b[A-Z]{2}-\d{1,2}\b`)
-	threatID = regexp.MustCompile(`\bT\d{2}\b`)
-	row      = regexp.MustCompile("(?m)^\\| `?([^ |`]+)`? \\|")
-	document = regexp.MustCompile(`[\w./-]*\b\w[\w-]*\.md\b(#[\w-]+)?`)
-	link     = regexp.MustCompile(`\]\(([^)\s]+)\)|(?m)^\[[^\]]+\]: (\S+)$`)
-	quoted   = regexp.MustCompile("`([\\w.-]+(?:/[\\w.-]+)+|[\\w-]+\\.(?:go|md))`")
-	fence    = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
-	heading  = regexp.MustCompile(`(?m)^#+ (.+)$`)
-	testName = regexp.MustCompile("`(?:([\\w/]+)\\.)?((?:Test|Fuzz)\\w+)`")
-	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	ruleID     = regexp.MustCompile(`\b[A-Z]{2}-\d{1,2}\b`)
+	threatID   = regexp.MustCompile(`\bT\d{2}\b`)
+	row        = regexp.MustCompile("(?m)^\\| `?([^ |`]+)`? \\|")
+	document   = regexp.MustCompile(`[\w./-]*\b\w[\w-]*\.md\b(#[\w-]+)?`)
+	link       = regexp.MustCompile(`\]\(([^)\s]+)\)|(?m)^\[[^\]]+\]: (\S+)$`)
+	quoted     = regexp.MustCompile("`([\\w.-]+(?:/[\\w.-]+)+|[\\w-]+\\.(?:go|md))`")
+	fence      = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	heading    = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	testName   = regexp.MustCompile("`(?:([\\w/]+)\\.)?((?:Test|Fuzz)\\w+)`")
+	annotation = regexp.MustCompile(`"(vmcp/[a-z-]+)"`)
+	testFunc   = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 )
 
 // texts reads every file that people write, by its path from the root.
@@ -269,6 +270,24 @@ func TestDecisions(t *testing.T) {
 		}
 		if want := "# " + strings.TrimLeft(number, "0") + ". "; !strings.HasPrefix(string(text), want) {
 			t.Errorf("%s does not begin with %q", name, want)
+		}
+	}
+}
+
+// TestIndex: docs/index.md leads to every page, and docs/settings.md has every annotation that the documents may carry.
+func TestIndex(t *testing.T) {
+	files := texts(t)
+	for p := range files {
+		if dir, name := path.Split(p); dir == "docs/" && name != "index.md" && !strings.Contains(files["docs/index.md"], "("+name+")") {
+			t.Errorf("docs/index.md has no line for %s", name)
+		}
+		if path.Dir(p) != "internal/gatewayconfig" || strings.HasSuffix(p, "_test.go") {
+			continue
+		}
+		for _, m := range annotation.FindAllStringSubmatch(files[p], -1) {
+			if !listed(files["docs/settings.md"])[m[1]] {
+				t.Errorf("%s: docs/settings.md has no line for the annotation %s", p, m[1])
+			}
 		}
 	}
 }

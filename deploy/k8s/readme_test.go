@@ -1,0 +1,78 @@
+package k8s
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// TestReadme: the folder of one's own that README.md describes fits base: it replaces images and documents that are
+// there. And it says who makes each Secret that pods mount.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(readme), "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	var own object
+	if err := yaml.NewDecoder(strings.NewReader(block)).Decode(&own); err != nil {
+		t.Fatal(err)
+	}
+	all := resources(t)
+	var manifests bytes.Buffer
+	if err := yaml.NewEncoder(&manifests).Encode(all); err != nil {
+		t.Fatal(err)
+	}
+	var images []string
+	for _, image := range list(own, "images") {
+		images = append(images, text(image, "name"))
+		if !strings.Contains(manifests.String(), "image: "+text(image, "name")+":") {
+			t.Errorf("README.md replaces the image %s, which no pod has", text(image, "name"))
+		}
+	}
+	if want := []string{"vmcp-authz", "vmcp-authserver", "vmcp-aggregator"}; !slices.Equal(images, want) {
+		t.Errorf("README.md replaces the images %v, want %v", images, want)
+	}
+	for _, generated := range list(own, "configMapGenerator") {
+		if !slices.ContainsFunc(kind(all, "ConfigMap"), func(o object) bool { return text(o, "metadata", "name") == text(generated, "name") }) {
+			t.Errorf("README.md replaces the ConfigMap %s, which base does not have", text(generated, "name"))
+		}
+	}
+
+	_, rows, _ := strings.Cut(string(readme), "| Secret | keys |")
+	rows, _, _ = strings.Cut(rows, "```")
+	rows = strings.ReplaceAll(rows, "`-", "`vmcp-tls-") // the names after the first of a row
+	mounted := map[string]bool{}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case object:
+			if name, ok := v["secretName"].(string); ok {
+				mounted[name] = true
+			}
+			for _, child := range v {
+				walk(child)
+			}
+		case []any:
+			for _, child := range v {
+				walk(child)
+			}
+		}
+	}
+	for _, o := range all {
+		walk(o)
+	}
+	if len(mounted) == 0 {
+		t.Fatal("no pod mounts a Secret")
+	}
+	for name := range mounted {
+		if !strings.Contains(rows, "`"+name+"`") {
+			t.Errorf("README.md does not say who makes the Secret %s", name)
+		}
+	}
+}
