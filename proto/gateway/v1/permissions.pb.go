@@ -29,6 +29,8 @@ const (
 	ItemKind_ITEM_KIND_PROMPT            ItemKind = 2
 	ItemKind_ITEM_KIND_RESOURCE          ItemKind = 3
 	ItemKind_ITEM_KIND_RESOURCE_TEMPLATE ItemKind = 4
+	// No item: whether the caller's token still stands, and by which policies. Catalog and names are not looked at.
+	ItemKind_ITEM_KIND_TOKEN ItemKind = 5
 )
 
 // Enum value maps for ItemKind.
@@ -39,6 +41,7 @@ var (
 		2: "ITEM_KIND_PROMPT",
 		3: "ITEM_KIND_RESOURCE",
 		4: "ITEM_KIND_RESOURCE_TEMPLATE",
+		5: "ITEM_KIND_TOKEN",
 	}
 	ItemKind_value = map[string]int32{
 		"ITEM_KIND_UNSPECIFIED":       0,
@@ -46,6 +49,7 @@ var (
 		"ITEM_KIND_PROMPT":            2,
 		"ITEM_KIND_RESOURCE":          3,
 		"ITEM_KIND_RESOURCE_TEMPLATE": 4,
+		"ITEM_KIND_TOKEN":             5,
 	}
 )
 
@@ -225,13 +229,14 @@ const file_gateway_v1_permissions_proto_rawDesc = "" +
 	"\x11PermittedResponse\x12\x18\n" +
 	"\aindexes\x18\x01 \x03(\rR\aindexes\x12'\n" +
 	"\x0fpolicy_revision\x18\x02 \x01(\tR\x0epolicyRevision\x12\x12\n" +
-	"\x04view\x18\x03 \x01(\tR\x04view*\x88\x01\n" +
+	"\x04view\x18\x03 \x01(\tR\x04view*\x9d\x01\n" +
 	"\bItemKind\x12\x19\n" +
 	"\x15ITEM_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eITEM_KIND_TOOL\x10\x01\x12\x14\n" +
 	"\x10ITEM_KIND_PROMPT\x10\x02\x12\x16\n" +
 	"\x12ITEM_KIND_RESOURCE\x10\x03\x12\x1f\n" +
-	"\x1bITEM_KIND_RESOURCE_TEMPLATE\x10\x042W\n" +
+	"\x1bITEM_KIND_RESOURCE_TEMPLATE\x10\x04\x12\x13\n" +
+	"\x0fITEM_KIND_TOKEN\x10\x052W\n" +
 	"\vPermissions\x12H\n" +
 	"\tPermitted\x12\x1c.gateway.v1.PermittedRequest\x1a\x1d.gateway.v1.PermittedResponseB!Z\x1fvmcp/proto/gateway/v1;gatewayv1b\x06proto3"
 

@@ -148,7 +148,10 @@ func TestUnsolicited(t *testing.T) {
 	})
 	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://mine"}}`
 	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
-	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+	w.judgeBy(func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
+		if r.Kind != gatewayv1.ItemKind_ITEM_KIND_TOKEN || len(r.Names) > 0 { // a message about no item
+			return nil, status.Error(codes.Unavailable, "asked about more than the token")
+		}
 		return nil, status.Error(codes.Unauthenticated, "revoked")
 	})
 	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`

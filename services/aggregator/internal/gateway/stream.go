@@ -142,7 +142,7 @@ func (f *follower) run() bool {
 // permitted asks authz whether the caller's token still stands; the answer also tells by which policies. An authz that
 // is away says nothing: the stream stays, and its token ends it.
 func (f *follower) permitted() (revision string, ok bool) {
-	resp, err := f.ask(mcpwire.ItemTool, "-")
+	resp, err := f.ask(mcpwire.ItemNone, "")
 	switch status.Code(err) {
 	case codes.OK:
 		return resp.PolicyRevision, true
@@ -158,20 +158,24 @@ func (f *follower) deliverable(kind mcpwire.ItemKind, name string) (allowed, ok 
 	resp, err := f.ask(kind, name)
 	switch status.Code(err) {
 	case codes.OK:
-		return kind == mcpwire.ItemTool || len(resp.Indexes) == 1, true // a tool stands for no item, see subject
+		return kind == mcpwire.ItemNone || len(resp.Indexes) == 1, true
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return false, false
 	}
 	return false, true
 }
 
+// ask asks about an item, or about the token alone where there is none.
 func (f *follower) ask(kind mcpwire.ItemKind, name string) (*gatewayv1.PermittedResponse, error) {
 	ctx, cancel := context.WithTimeout(f.x.r.Context(), decisionTime)
 	defer cancel()
+	if kind == mcpwire.ItemNone {
+		return f.x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{Seal: f.x.seal, Kind: gatewayv1.ItemKind_ITEM_KIND_TOKEN})
+	}
 	return f.x.permitted(ctx, f.x.g.cfg.Inventory.Catalog(), kind, name)
 }
 
-// subject is the item that a backend's message is about; a tool called "-" where it is about none.
+// subject is the item that a backend's message is about, if any.
 func subject(msg []byte) (mcpwire.ItemKind, string) {
 	m, err := mcpwire.ParseReply(msg)
 	if err == nil && m.Method == "notifications/resources/updated" {
@@ -180,7 +184,7 @@ func subject(msg []byte) (mcpwire.ItemKind, string) {
 			return mcpwire.ItemResource, uri
 		}
 	}
-	return mcpwire.ItemTool, "-"
+	return mcpwire.ItemNone, ""
 }
 
 // stream is a legacy client's GET. Of two streams of one session the newer one gets the messages.

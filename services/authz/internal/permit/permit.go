@@ -37,6 +37,13 @@ func (s *Server) Permitted(ctx context.Context, req *gatewayv1.PermittedRequest)
 	if err != nil {
 		return nil, err
 	}
+	if req.Kind == gatewayv1.ItemKind_ITEM_KIND_TOKEN {
+		snap := s.Engine.Snapshot()
+		if snap == nil {
+			return nil, status.Error(codes.Unavailable, "no policies or no catalog yet")
+		}
+		return &gatewayv1.PermittedResponse{PolicyRevision: snap.Policies.Revision()}, nil
+	}
 	kind := mcpwire.ItemKind(req.Kind)
 	if kind < mcpwire.ItemTool || kind > mcpwire.ItemTemplate {
 		return nil, status.Error(codes.InvalidArgument, "unknown item kind")

@@ -107,9 +107,14 @@ func TestSeal(t *testing.T) {
 		"expired":                {seal(t, s.Keys, expired), codes.Unauthenticated},
 		"another virtual server": {seal(t, s.Keys, other), codes.Unauthenticated},
 	} {
-		resp, err := s.Permitted(t.Context(), &gatewayv1.PermittedRequest{Seal: tt.seal, Kind: gatewayv1.ItemKind_ITEM_KIND_TOOL, CatalogDigest: "1"})
-		if status.Code(err) != tt.want || (resp != nil) != (tt.want == codes.OK) {
-			t.Errorf("%s: %v, %v, want %v", name, resp, err, tt.want)
+		for _, req := range []*gatewayv1.PermittedRequest{
+			{Seal: tt.seal, Kind: gatewayv1.ItemKind_ITEM_KIND_TOOL, CatalogDigest: "1"},
+			{Seal: tt.seal, Kind: gatewayv1.ItemKind_ITEM_KIND_TOKEN},
+		} {
+			resp, err := s.Permitted(t.Context(), req)
+			if status.Code(err) != tt.want || tt.want == codes.OK && resp.PolicyRevision != s.Engine.Snapshot().Policies.Revision() {
+				t.Errorf("%s, %v: %v, %v, want %v", name, req.Kind, resp, err, tt.want)
+			}
 		}
 	}
 }
@@ -159,6 +164,10 @@ func TestDigest(t *testing.T) {
 		req := &gatewayv1.PermittedRequest{Kind: gatewayv1.ItemKind_ITEM_KIND_TOOL, CatalogDigest: "2",
 			Seal: seal(t, s.Keys, &gatewayv1.Decision{VirtualServer: "team", TokenPayload: claims("dev")})}
 
+		token := &gatewayv1.PermittedRequest{Kind: gatewayv1.ItemKind_ITEM_KIND_TOKEN, Seal: req.Seal}
+		if _, err := s.Permitted(t.Context(), token); status.Code(err) != codes.Unavailable {
+			t.Errorf("the token, without a catalog: %v, want Unavailable", err)
+		}
 		start := time.Now()
 		if _, err := s.Permitted(t.Context(), req); status.Code(err) != codes.Unavailable {
 			t.Errorf("no catalog: %v, want Unavailable", err)

@@ -21,6 +21,10 @@ func TestRevoked(t *testing.T) {
 	sealed := seal(t, s.Keys, &gatewayv1.Decision{VirtualServer: "team", ExpiresAt: time.Now().Unix() + 60, TokenPayload: claims("dev")})
 	ask := func() codes.Code {
 		_, err := s.Permitted(t.Context(), &gatewayv1.PermittedRequest{Seal: sealed, Kind: gatewayv1.ItemKind_ITEM_KIND_TOOL, CatalogDigest: "1"})
+		_, ofToken := s.Permitted(t.Context(), &gatewayv1.PermittedRequest{Seal: sealed, Kind: gatewayv1.ItemKind_ITEM_KIND_TOKEN})
+		if status.Code(err) != status.Code(ofToken) {
+			t.Errorf("a list: %v; the token: %v", err, ofToken)
+		}
 		return status.Code(err)
 	}
 	for sub, want := range map[string]codes.Code{"ann": codes.Unauthenticated, "bob": codes.OK} {
