@@ -10,17 +10,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
@@ -29,17 +25,12 @@ import (
 	"vmcp/internal/mtls"
 	"vmcp/internal/policy"
 	"vmcp/internal/token"
-	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authz/internal/audit"
 	"vmcp/services/authz/internal/engine"
 	"vmcp/services/authz/internal/extauthz"
 	"vmcp/services/authz/internal/follow"
-	"vmcp/services/authz/internal/permit"
 	"vmcp/services/authz/internal/revocation"
 )
-
-// maxMessage is above Envoy's body limit of 4 MiB with its headers.
-const maxMessage = 6 << 20
 
 var cfg config
 
@@ -47,6 +38,9 @@ func main() {
 	cfg.flags(flag.CommandLine)
 	daemon.Main(run)
 }
+
+// task is something that runs until its context ends. All of them start when everything is built.
+type task func(context.Context) error
 
 func run(ctx context.Context, log *zap.Logger) error {
 	if err := cfg.validate(); err != nil {
@@ -63,12 +57,6 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	if gw.Authz.Anonymous {
-		if loopback == 0 && !cfg.anonymous {
-			return errors.New("incomingAuth.type is anonymous, but clients do not connect by loopback: anybody could call every permitted tool; -allow-anonymous accepts that")
-		}
-		log.Warn("anonymous access: whoever reaches the endpoint may use what the policies permit to Client::\"anonymous\"")
-	}
 	identity, err := mtls.Load(cfg.tls, log)
 	if err != nil {
 		return err
@@ -81,112 +69,101 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return fmt.Errorf("seal keys: %w", err)
 	}
-	eng := engine.New(func(kind mcpwire.ItemKind, name string) {
+	eng := newEngine(log)
+	if err := setPolicies(eng, gw, log); err != nil {
+		return err
+	}
+	check := extauthz.Config{
+		VirtualServer: gw.Name, Endpoint: gw.Endpoint, Issuer: gw.Authz.Issuer.URL, Loopback: loopback,
+		Engine: eng, Keys: sealKeys, Audit: auditLog, Log: log,
+	}
+	verifying, closeFeed, err := verification(gw, &check, identity)
+	if err != nil {
+		return err
+	}
+	defer closeFeed()
+	watching, err := watches(gw, &check, identity)
+	if err != nil {
+		return err
+	}
+	serving, err := servers(extauthz.New(check), &check, identity)
+	if err != nil {
+		return err
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	for _, t := range slices.Concat(verifying, watching, serving) {
+		g.Go(func() error { return t(ctx) })
+	}
+	return g.Wait()
+}
+
+func newEngine(log *zap.Logger) *engine.Engine {
+	return engine.New(func(kind mcpwire.ItemKind, name string) {
 		log.Error("aggregator replicas disagree, denied", zap.String("kind", kind.String()), zap.String("name", name))
 	}, func(remarks []string) {
 		for _, r := range remarks {
 			log.Warn("policy", zap.String("warning", r))
 		}
 	})
-	if err := setPolicies(eng, gw, log); err != nil {
-		return err
-	}
+}
 
-	g, ctx := errgroup.WithContext(ctx)
-	check := extauthz.Config{
-		VirtualServer: gw.Name, Endpoint: gw.Endpoint, Issuer: gw.Authz.Issuer.URL, Loopback: loopback,
-		Engine: eng, Keys: sealKeys, Audit: auditLog, Log: log,
-	}
-	if !gw.Authz.Anonymous {
-		check.Verifier, err = token.New(token.Config{
-			Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: cfg.kept("issuer-keys.json"), Pushed: gw.Authz.Issuer.Own, Log: log,
-		}, extauthz.NewCaller)
-		if err != nil {
-			return err
+// verification gives check what tells who asks: a verifier, and for tokens of our own the list of those that were ended.
+func verification(gw *gatewayconfig.Gateway, check *extauthz.Config, identity *mtls.Identity) (tasks []task, closeFeed func(), err error) {
+	log, nothing := check.Log, func() {}
+	if gw.Authz.Anonymous {
+		if check.Loopback == 0 && !cfg.anonymous {
+			return nil, nothing, errors.New("incomingAuth.type is anonymous, but clients do not connect by loopback: anybody could call every permitted tool; -allow-anonymous accepts that")
 		}
-		if gw.Authz.Issuer.Own {
-			conn, err := identity.Dial(cfg.authserver, mtls.RoleAuthServer)
-			if err != nil {
-				return fmt.Errorf("authserver: %w", err)
-			}
-			defer conn.Close()
-			check.Revoked = revocation.New(revocation.Config{File: cfg.kept("revocations.json"), Silence: gw.AuthServer.RevocationSilence, Log: log})
-			g.Go(func() error { return check.Revoked.Watch(ctx, conn) })
-			g.Go(func() error { return follow.Keys(ctx, conn, check.Verifier.SetKeys, log) })
-		} else {
-			g.Go(func() error { return check.Verifier.Run(ctx) })
-		}
+		log.Warn("anonymous access: whoever reaches the endpoint may use what the policies permit to Client::\"anonymous\"")
+		return nil, nothing, nil
 	}
-	checks := extauthz.New(check)
+	own := gw.Authz.Issuer.Own
+	check.Verifier, err = token.New(token.Config{
+		Issuer: gw.Authz.Issuer, Audience: gw.Endpoint.Audience, KeysFile: cfg.kept("issuer-keys.json"), Pushed: own, Log: log,
+	}, extauthz.NewCaller)
+	if err != nil {
+		return nil, nothing, err
+	}
+	if !own {
+		return []task{check.Verifier.Run}, nothing, nil
+	}
+	conn, err := identity.Dial(cfg.authserver, mtls.RoleAuthServer)
+	if err != nil {
+		return nil, nothing, fmt.Errorf("authserver: %w", err)
+	}
+	check.Revoked = revocation.New(revocation.Config{File: cfg.kept("revocations.json"), Silence: gw.AuthServer.RevocationSilence, Log: log})
+	return []task{
+		func(ctx context.Context) error { return check.Revoked.Watch(ctx, conn) },
+		func(ctx context.Context) error { return follow.Keys(ctx, conn, check.Verifier.SetKeys, log) },
+	}, func() { conn.Close() }, nil
+}
 
+// watches keep up with the catalogs of the aggregators, the keys and the documents.
+func watches(gw *gatewayconfig.Gateway, check *extauthz.Config, identity *mtls.Identity) (tasks []task, err error) {
+	log := check.Log
 	for _, address := range cfg.aggregator {
-		replicas, err := engine.NewReplicas(address, eng, identity, log)
+		replicas, err := engine.NewReplicas(address, check.Engine, identity, log)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		g.Go(func() error { return replicas.Run(ctx) })
+		tasks = append(tasks, replicas.Run)
 	}
-	g.Go(func() error { return sealKeys.Run(ctx, log) })
-	g.Go(func() error {
-		return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
-			if err == nil {
-				err = setPolicies(eng, next, log)
-				if !reflect.DeepEqual(next.Endpoint, gw.Endpoint) || !reflect.DeepEqual(next.Authz.Issuer, gw.Authz.Issuer) {
-					log.Warn("endpoint or issuer changed in the documents: that needs a restart; policies are reloaded")
+	return append(tasks,
+		func(ctx context.Context) error { return check.Keys.Run(ctx, log) },
+		func(ctx context.Context) error {
+			return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
+				if err == nil {
+					err = setPolicies(check.Engine, next, log)
+					if !reflect.DeepEqual(next.Endpoint, gw.Endpoint) || !reflect.DeepEqual(next.Authz.Issuer, gw.Authz.Issuer) {
+						log.Warn("endpoint or issuer changed in the documents: that needs a restart; policies are reloaded")
+					}
 				}
-			}
-			if err != nil {
-				log.Error("documents not reloaded, the last good ones stay in force", zap.Error(err))
-			}
-		})
-	})
-
-	server := grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.NumStreamWorkers(2),
-		grpc.MaxConcurrentStreams(100_000), // Envoy opens one connection a worker; a stream is one request
-		grpc.InitialWindowSize(8<<20), grpc.InitialConnWindowSize(32<<20),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
-	authv3.RegisterAuthorizationServer(server, checks)
-	permissions := &permit.Server{Engine: eng, Keys: sealKeys, VirtualServer: gw.Name, Revoked: check.Revoked}
-	gatewayv1.RegisterPermissionsServer(server, permissions)
-	l, err := identity.Listen(cfg.listen, mtls.RoleEnvoy)
-	if err != nil {
-		return err
-	}
-	if cfg.permissions != "" { // the aggregator of another pod asks what is permitted, and may not ask for a decision
-		server := grpc.NewServer()
-		gatewayv1.RegisterPermissionsServer(server, permissions)
-		l, err := identity.Listen(cfg.permissions, mtls.RoleAggregator)
-		if err != nil {
-			return err
-		}
-		g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
-	}
-	adminListener, err := mtls.Listen(cfg.admin)
-	if err != nil {
-		return err
-	}
-	admin := daemon.NewAdmin()
-	admin.AddCheck("decisions", checks.Ready)
-	if check.Revoked != nil {
-		admin.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vmcp_revocation_feed_silence_seconds",
-			Help: "How long authserver has said nothing about revocations; over 5 is a reason to look."},
-			func() float64 { return check.Revoked.Silence().Seconds() }))
-	}
-	admin.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vmcp_policy_warnings",
-		Help: "Remarks on policies that cannot do what they seem to say, and on names in them that nothing has; GET /warnings of the admin listener tells them."},
-		func() float64 { return float64(len(eng.Warnings())) }))
-	admin.Handle("GET /warnings", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		for _, text := range eng.Warnings() {
-			fmt.Fprintln(w, text)
-		}
-	}))
-	g.Go(func() error { return daemon.ServeGRPC(ctx, l, server) })
-	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
-	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })
-	return g.Wait()
+				if err != nil {
+					log.Error("documents not reloaded, the last good ones stay in force", zap.Error(err))
+				}
+			})
+		}), nil
 }
 
 // setPolicies compiles and puts in force the policies of gw, or changes nothing.
