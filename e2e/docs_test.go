@@ -20,6 +20,8 @@ import (
 // block indented by four spaces or fenced as sh or bash; any other fence must name its language. In the line before a
 // block a comment may say
 //
+//	run with stand-ins: PROGRAMS
+//	                       for what is not ours and not here: each takes what it is given, and answers with an id
 //	run until: TEXT        it goes on; the page continues when its output has TEXT, and ends it
 //	output                 no command: what the one before it prints. … stands for anything
 //	run elsewhere: COMMAND .ci/run has a step that runs COMMAND
@@ -57,6 +59,10 @@ func TestDocs(t *testing.T) {
 				what, detail, _ := strings.Cut(b.mark, ": ")
 				switch what {
 				case "":
+					r.run(t, at, b.text)
+					ran++
+				case "run with stand-ins":
+					r.standIn(t, strings.Split(detail, ", "))
 					r.run(t, at, b.text)
 					ran++
 				case "run until":
@@ -108,7 +114,7 @@ type block struct {
 }
 
 var (
-	mark  = regexp.MustCompile(`^ *<!-- ((?:run until|run elsewhere|not run): .+|output) -->$`)
+	mark  = regexp.MustCompile(`^ *<!-- ((?:run with stand-ins|run until|run elsewhere|not run): .+|output) -->$`)
 	fence = regexp.MustCompile("^ *```([a-z]*)$")
 )
 
@@ -227,6 +233,27 @@ func (r *reader) run(t *testing.T, at, text string) {
 	var err error
 	if r.out, err = r.command(ctx, text).CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s\n%s", at, err, text, r.out)
+	}
+}
+
+// standIn puts programs into the reader's path that check what they are given: JSON where it looks like it.
+func (r *reader) standIn(t *testing.T, programs []string) {
+	const script = `#!/bin/sh
+json() { python3 -c 'import json, sys; json.load(sys.stdin)'; }
+for a; do
+  case "$a" in
+  @*) json <"${a#@}" || exit ;;
+  "{"*) printf %s "$a" | json || exit ;;
+  /dev/fd/*) cat "$a" >/dev/null ;;
+  esac
+done
+cat >/dev/null
+echo 11111111-2222-3333-4444-555555555555
+`
+	for _, p := range programs {
+		if err := os.WriteFile(filepath.Join(r.dir, "bin", p), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
