@@ -115,8 +115,13 @@ func lint(config []byte) (problems []string) {
 		}
 
 		filters, _ := at(hcm, "http_filters").([]any)
-		if len(filters) != 2 || at(filters, "0", "name") != extAuthz || at(filters, "1", "name") != "envoy.filters.http.router" {
-			problems = append(problems, name+": the HTTP filters must be ext_authz, router")
+		if len(filters) != 3 || at(filters, "0", "name") != "envoy.filters.http.header_mutation" || at(filters, "1", "name") != extAuthz || at(filters, "2", "name") != "envoy.filters.http.router" {
+			problems = append(problems, name+": the HTTP filters must be header_mutation, ext_authz, router")
+		}
+		added, _ := at(filters, "0", "typed_config", "mutations", "request_mutations").([]any)
+		if address := at(filters, "0", "typed_config", "mutations", "request_mutations", "0", "append"); len(added) != 1 || at(address, "header", "key") != "x-vmcp-client-address" ||
+			at(address, "header", "value") != "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" || at(address, "append_action") != "OVERWRITE_IF_EXISTS_OR_ADD" {
+			problems = append(problems, name+": header_mutation must set the client's address and nothing else")
 		}
 		authz := at(hcm, "http_filters", extAuthz, "typed_config")
 		want(name, authz, false, "failure_mode_allow")
@@ -289,6 +294,8 @@ func TestRules(t *testing.T) {
 		{"match: {path: /.well-known/jwks.json}", "match: {prefix: /.well-known/}"},
 		{"terminal: true", "terminal: false"},
 		{"x-vmcp-decision|x-vmcp-principal", ".*"},
+		{"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\"}\n", "%REQ(X-FORWARDED-FOR)%\"}\n"},
+		{"append_action: OVERWRITE_IF_EXISTS_OR_ADD", "append_action: APPEND_IF_EXISTS_OR_ADD"},
 		{"normalize_path: true", "normalize_path: false"},
 		{"merge_slashes: true", "merge_slashes: false"},
 		{"max_active_downstream_connections: 40000", "x: 1"},

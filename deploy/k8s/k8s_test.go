@@ -22,13 +22,26 @@ import (
 
 var update = flag.Bool("update", false, "write base/envoy anew from deploy/envoy")
 
-// TestEnvoyFiles: what is packed is what e2e runs, with the addresses of pods.
+// TestEnvoyFiles: what is packed is what e2e runs, with the addresses of pods, and the proxies that the packed documents
+// trust.
 func TestEnvoyFiles(t *testing.T) {
+	docs, err := documents("base/documents/engineering-tools.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var proxies gatewayconfig.TrustedProxies
+	for _, doc := range docs {
+		if text := text(doc, "metadata", "annotations", "vmcp/trusted-proxies"); text != "" {
+			if proxies, err = gatewayconfig.ParseTrustedProxies(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	config, err := envoyproc.Render(envoyconfig.Config, envoyproc.Addresses{
 		TLS: "0.0.0.0:8443", Plain: "unix:/run/vmcp/parked.sock", Admin: "/run/vmcp/envoy-admin.sock", Authz: "unix:/run/vmcp/authz.sock",
 		Aggregator: "mtls://aggregator:8443", AuthServer: "mtls://authserver:8443",
 		TLSFile: "/etc/vmcp/envoy/tls.yaml", RoleFile: "/etc/vmcp/envoy/role.yaml", PeersFile: "/etc/vmcp/envoy/peers.yaml",
-		AccessLog: "/dev/stdout", Endpoint: "/mcp",
+		AccessLog: "/dev/stdout", Endpoint: "/mcp", TrustedHops: proxies.Hops, TrustedCIDRs: proxies.Ranges,
 	})
 	if err != nil {
 		t.Fatal(err)

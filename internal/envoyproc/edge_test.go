@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -277,9 +278,13 @@ func (g *gateway) startAuthz(t testing.TB) {
 	t.Cleanup(s.Stop)
 }
 
-func start(t testing.TB) *gateway {
+func start(t testing.TB, change ...func(*Addresses)) *gateway {
 	t.Helper()
 	g := prepare(t)
+	for _, c := range change {
+		c(&g.addresses)
+		g.render(t)
+	}
 	g.startAuthz(t)
 	l, err := net.Listen("unix", g.dir+"/agg.sock")
 	if err != nil {
@@ -335,6 +340,36 @@ func (g *gateway) do(t testing.TB, method, path string, body io.Reader, headers 
 	return res, string(got)
 }
 
+// T24: the address that limits, audit and policies go by is the client's, and no client chooses its own.
+func TestClientAddress(t *testing.T) {
+	here := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	for name, tt := range map[string]struct {
+		hops int
+		from []netip.Prefix
+		want map[string]string // by X-Forwarded-For
+	}{
+		"nobody in front": {0, nil, map[string]string{"": "127.0.0.1", "8.8.8.8": "127.0.0.1", "127.0.0.1": "127.0.0.1"}},
+		"one proxy":       {1, nil, map[string]string{"": "127.0.0.1", "8.8.8.8": "8.8.8.8", "6.6.6.6, 8.8.8.8": "8.8.8.8", "x": "127.0.0.1"}},
+		"two proxies":     {2, nil, map[string]string{"6.6.6.6, 8.8.8.8, 10.0.0.1": "8.8.8.8"}},
+		"ranges":          {0, here, map[string]string{"": "127.0.0.1", "8.8.8.8": "8.8.8.8", "6.6.6.6, 8.8.8.8": "8.8.8.8", "6.6.6.6, 8.8.8.8, 10.0.0.1": "8.8.8.8", "2001:db8::1": "2001:db8::1"}},
+		"other ranges":    {0, here[1:], map[string]string{"": "127.0.0.1", "8.8.8.8": "127.0.0.1", "10.0.0.1": "127.0.0.1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, func(a *Addresses) { a.TrustedHops, a.TrustedCIDRs = tt.hops, tt.from })
+			for forwarded, want := range tt.want {
+				headers := []string{"x-vmcp-client-address", "6.6.6.6", "X-Vmcp-Client-Address", "6.6.6.6"}
+				if forwarded != "" {
+					headers = append(headers, "X-Forwarded-For", forwarded)
+				}
+				g.do(t, "POST", "/mcp", strings.NewReader("{}"), headers...)
+				if got := header(g.authz.last(), "x-vmcp-client-address"); got != want {
+					t.Errorf("X-Forwarded-For %q: authz is told %q, want %q", forwarded, got, want)
+				}
+			}
+		})
+	}
+}
+
 func TestEdge(t *testing.T) {
 	g := start(t)
 
@@ -380,7 +415,7 @@ func TestEdge(t *testing.T) {
 		}
 		for name := range got {
 			switch {
-			case name == "Authorization", strings.HasPrefix(name, "X-Vmcp-") && name != "X-Vmcp-Decision" && name != "X-Vmcp-Principal",
+			case name == "Authorization", strings.HasPrefix(name, "X-Vmcp-") && name != "X-Vmcp-Decision" && name != "X-Vmcp-Principal" && name != "X-Vmcp-Client-Address",
 				strings.HasPrefix(name, "X-Envoy-") && name != "X-Envoy-External-Address":
 				t.Errorf("aggregator got %s: %q", name, got[name])
 			}

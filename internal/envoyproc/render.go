@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Addresses is all that may be replaced in deploy/envoy/envoy.yaml. Every field is required.
+// Addresses is all that may be replaced in deploy/envoy/envoy.yaml. Every field is required but those of proxies.
 //
 // A listener's address is `IP:PORT` or `unix:/path`; one that nobody needs is given a socket in a private directory. A
 // service's is `unix:/path`, `IP:PORT` on loopback, or `mtls://HOST:PORT` for one elsewhere: mutual TLS with every
@@ -29,6 +30,10 @@ type Addresses struct {
 	PeersFile  string // path of the rendered peers.yaml, see RenderPeers
 	AccessLog  string // path of the access log
 	Endpoint   string // path of the MCP endpoint, gatewayconfig.Endpoint.Path
+
+	// Which proxies in front are believed about the client's address, by one of the two. None: the peer is the client.
+	TrustedHops  int            // that many proxies are in front, whoever connects
+	TrustedCIDRs []netip.Prefix // a peer in one of them is a proxy; anybody else is a client
 }
 
 // Render returns config with the addresses replaced. A place that is not found is an error, so that this code and the
@@ -63,10 +68,55 @@ func Render(config []byte, a Addresses) ([]byte, error) {
 			doc.text(clusters+cluster+context+"tls_certificate_sds_secret_configs/role/sds_config/path_config_source/path", a.RoleFile),
 			doc.text(clusters+cluster+context+"combined_validation_context/validation_context_sds_secret_config/sds_config/path_config_source/path", a.PeersFile))
 	}
+	errs = append(errs, doc.proxies(strings.TrimSuffix(hcm, "/"), a))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return doc.bytes()
+}
+
+// proxies says whom Envoy believes about the client's address. By ranges nobody can choose their address, by a number
+// whoever reaches Envoy without the proxies can.
+func (d document) proxies(hcm string, a Addresses) error {
+	if a.TrustedHops > 0 && len(a.TrustedCIDRs) > 0 {
+		return errors.New("trusted proxies: want a number or ranges, not both")
+	}
+	n, err := d.at(hcm)
+	if err != nil {
+		return err
+	}
+	switch {
+	case a.TrustedHops > 0:
+		return setMember(n, "xff_num_trusted_hops", a.TrustedHops)
+	case len(a.TrustedCIDRs) > 0:
+		var ranges []map[string]any
+		for _, p := range a.TrustedCIDRs {
+			ranges = append(ranges, map[string]any{"address_prefix": p.Addr().String(), "prefix_len": p.Bits()})
+		}
+		return errors.Join(
+			d.text(hcm+"/use_remote_address", "false"), // else Envoy refuses the extension
+			setMember(n, "original_ip_detection_extensions", []map[string]any{{
+				"name": "envoy.http.original_ip_detection.xff",
+				"typed_config": map[string]any{
+					"@type":             "type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
+					"xff_trusted_cidrs": map[string]any{"cidrs": ranges},
+				},
+			}}))
+	}
+	return nil
+}
+
+// setMember adds or replaces a key of a mapping.
+func setMember(n *yaml.Node, key string, value any) error {
+	if n.Kind != yaml.MappingNode {
+		return fmt.Errorf("the parent of %s in the Envoy configuration is no mapping", key)
+	}
+	to := member(n, key)
+	if to == nil {
+		to = &yaml.Node{}
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, to)
+	}
+	return to.Encode(value)
 }
 
 // RenderTLS returns config (deploy/envoy/tls.yaml or role.yaml) with the files of the certificate and its key. Envoy

@@ -6,6 +6,7 @@
 package gatewayconfig
 
 import (
+	"net/netip"
 	"time"
 
 	"vmcp/internal/secret"
@@ -40,7 +41,16 @@ type Gateway struct {
 	Authz      Authz
 	Aggregator Aggregator
 	AuthServer *AuthServer // nil without authServerConfig
-	Notes      []Note      // what a person should know and no error: unused fields, skipped documents, warnings
+	// TrustedProxies are those in front of Envoy.
+	TrustedProxies TrustedProxies
+	Notes          []Note // what a person should know and no error: unused fields, skipped documents, warnings
+}
+
+// TrustedProxies says which proxies are believed about the address of a client: annotation vmcp/trusted-proxies. Zero:
+// none, so the peer is the client.
+type TrustedProxies struct {
+	Hops   int            // so many proxies are always in front; with this there are no ranges
+	Ranges []netip.Prefix // of the proxies' addresses
 }
 
 // Endpoint is the MCP endpoint as clients know it. All URLs that the gateway states come from here.

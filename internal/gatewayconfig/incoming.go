@@ -1,8 +1,12 @@
 package gatewayconfig
 
 import (
+	"errors"
+	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"vmcp/api/v1beta1"
@@ -18,6 +22,7 @@ func (r *resolver) incoming() {
 	}
 	r.policies(in)
 	r.gateway.Endpoint = Endpoint{Path: "/mcp", Origins: r.origins()}
+	r.gateway.TrustedProxies = r.trustedProxies()
 	switch oneOf(r.server, at+".type", in.Type, "", "oidc", "anonymous") {
 	case "anonymous":
 		r.gateway.Authz.Anonymous = true
@@ -119,6 +124,7 @@ const (
 	registerAnnotation = "vmcp/client-registration"
 	silenceAnnotation  = "vmcp/revocation-silence"
 	removedAnnotation  = "vmcp/removed-signing-keys"
+	proxiesAnnotation  = "vmcp/trusted-proxies"
 	sessionsAnnotation = "vmcp/sessions"
 	featuresAnnotation = "vmcp/client-features"
 )
@@ -133,7 +139,7 @@ func annotations(d *document, known ...string) {
 }
 
 func (r *resolver) origins() []string {
-	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation)
+	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation, proxiesAnnotation)
 	var list []string
 	text := metaOf(r.server.object).Annotations[originsAnnotation]
 	for o := range strings.SplitSeq(text, ",") {
@@ -148,4 +154,43 @@ func (r *resolver) origins() []string {
 		list = append(list, strings.ToLower(o))
 	}
 	return list
+}
+
+func (r *resolver) trustedProxies() TrustedProxies {
+	text, ok := metaOf(r.server.object).Annotations[proxiesAnnotation]
+	if !ok {
+		return TrustedProxies{}
+	}
+	p, err := ParseTrustedProxies(text)
+	if err != nil {
+		r.server.bad(join("metadata.annotations", proxiesAnnotation), "%v", err)
+	}
+	return p
+}
+
+// maxHops is more proxies than anybody has in a row.
+const maxHops = 10
+
+// ParseTrustedProxies reads the annotation vmcp/trusted-proxies: a number of hops, or ranges of addresses.
+func ParseTrustedProxies(text string) (TrustedProxies, error) {
+	var p TrustedProxies
+	if n, err := strconv.Atoi(text); err == nil {
+		if n < 1 || n > maxHops {
+			return p, fmt.Errorf("want a number of proxies from 1 to %d, or ranges of their addresses such as 10.0.0.0/8", maxHops)
+		}
+		return TrustedProxies{Hops: n}, nil
+	}
+	for one := range strings.SplitSeq(text, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(one))
+		switch {
+		case err != nil:
+			return p, errors.New("want a number of proxies, or ranges of their addresses such as 10.0.0.0/8, separated by commas")
+		case prefix != prefix.Masked():
+			return p, fmt.Errorf("%s has bits beyond its length: want %s", prefix, prefix.Masked())
+		case prefix.Bits() == 0:
+			return p, fmt.Errorf("%s is everybody: each client could choose its own address", prefix)
+		}
+		p.Ranges = append(p.Ranges, prefix)
+	}
+	return p, nil
 }

@@ -55,6 +55,7 @@ func (s *Stack) envoyConfig(cfg *Config) (string, error) {
 		TLS: numeric(tls), Plain: numeric(plain), Admin: s.sock("envoy-admin"),
 		Authz: "unix:" + s.sock("authz"), Aggregator: "unix:" + s.sock("aggregator"), AuthServer: "unix:" + s.sock("authserver"),
 		TLSFile: s.file("envoy-tls.yaml"), RoleFile: s.file("envoy-role.yaml"), PeersFile: s.file("envoy-peers.yaml"), AccessLog: s.file("access.jsonl"), Endpoint: s.endpoint,
+		TrustedHops: s.proxies.Hops, TrustedCIDRs: s.proxies.Ranges,
 	})
 	if err != nil {
 		return "", err

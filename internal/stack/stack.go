@@ -51,6 +51,7 @@ type Stack struct {
 	lock      *os.File // on State
 	services  []string // that say when they are ready
 	endpoint  string
+	proxies   gatewayconfig.TrustedProxies
 	simulated string // address of the simulated tenant, if there is one
 	parts     *errgroup.Group
 

@@ -22,7 +22,7 @@ func (s *Stack) Socket(name string) string { return s.sock(name) }
 
 // prepare makes the directories and keys, and takes the state directory for this process.
 func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
-	s := &Stack{name: gw.Name, services: []string{"aggregator", "authz"}, Listen: cfg.Listen, endpoint: gw.Endpoint.Path,
+	s := &Stack{name: gw.Name, services: []string{"aggregator", "authz"}, Listen: cfg.Listen, endpoint: gw.Endpoint.Path, proxies: gw.TrustedProxies,
 		pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
 	host, port, _ := net.SplitHostPort(cfg.Listen) // checked
 	switch {

@@ -176,15 +176,18 @@ func (s *Server) end(ctx context.Context, tsid, reason string) error {
 // forget is how long after a revocation the last token may live that it is about, clocks of others included.
 func (s *Server) forget() time.Duration { return s.cfg.AccessToken + token.Margin }
 
-// clientIP is the address that Envoy saw. Only Envoy reaches our socket, and it appends the peer to what a client sent.
+// addressHeader is where Envoy writes the client's address. It takes the header away from clients.
+const addressHeader = "X-Vmcp-Client-Address"
+
+// clientIP is the address that Envoy found: the peer's, or what proxies say that the documents trust (annotation
+// vmcp/trusted-proxies). Only Envoy reaches our socket. Where clients connect by loopback they share one address: nothing
+// else tells them apart that they could not choose themselves.
 func clientIP(r *http.Request) string {
-	list := r.Header.Values("X-Forwarded-For")
-	if len(list) == 0 {
-		if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-			return host
-		}
-		return "unknown"
+	if address := r.Header.Get(addressHeader); address != "" {
+		return address
 	}
-	last := list[len(list)-1]
-	return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return "unknown"
 }

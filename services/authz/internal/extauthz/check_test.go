@@ -174,7 +174,11 @@ func TestView(t *testing.T) {
 				text = caller + " POST /mcp\nMcp-Protocol-Version: 2026-07-28\nMcp-Method: tools/list\n\n" + `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{«meta»}}`
 			}
 			req, _ := w.checkRequest(t, []byte(text))
-			req.Attributes.Source.Address.GetSocketAddress().Address = ip
+			for _, h := range req.Attributes.Request.Http.HeaderMap.Headers {
+				if h.Key == "x-vmcp-client-address" {
+					h.RawValue = []byte(ip)
+				}
+			}
 			resp, err := w.server.Check(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)

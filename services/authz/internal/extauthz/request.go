@@ -43,6 +43,8 @@ func readRequest(req *authv3.CheckRequest) request {
 		switch kv.GetKey() {
 		case "x-request-id":
 			r.id = value
+		case "x-vmcp-client-address": // Envoy's, which knows what proxies in front may be believed
+			r.clientIP = value
 		case "origin":
 			r.origin = value
 		}

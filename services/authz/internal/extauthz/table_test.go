@@ -249,10 +249,11 @@ func (w *world) checkRequest(t testing.TB, data []byte) (*authv3.CheckRequest, m
 		}
 		add(name, value)
 	}
+	add("x-vmcp-client-address", "192.0.2.7")
 	body = bytes.ReplaceAll(bytes.TrimSuffix(body, []byte("\n")), []byte("«meta»"), []byte(modernMeta))
 	req := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
-			SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7"}}}},
+			SocketAddress: &corev3.SocketAddress{Address: "10.9.9.9"}}}}, // a proxy in front
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Method: first[1], Path: first[2], Host: host, RawBody: body, HeaderMap: &corev3.HeaderMap{Headers: headers}}},
 	}}
