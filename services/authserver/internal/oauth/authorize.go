@@ -37,40 +37,34 @@ var errTooMany = &Error{Code: codeUnavailable, Text: "Too many sign-ins from her
 	Status: http.StatusTooManyRequests, RetryAfter: time.Minute}
 
 // authorize is the authorization endpoint (RFC 6749 section 3.1).
-func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if !s.starting.allow(clientIP(r)) {
-		s.errorPage(w, r, errTooMany, nil)
-		return
+		return errTooMany
 	}
 	params, err := readQuery(r)
 	if err != nil {
-		s.errorPage(w, r, &Error{Code: codeInvalidRequest, Text: "The application sent a malformed sign-in request. Start again from the application; if it stays, tell its developers.", cause: err}, nil)
-		return
+		return &Error{Code: codeInvalidRequest, Text: "The application sent a malformed sign-in request. Start again from the application; if it stays, tell its developers.", cause: err}
 	}
-	a, err := s.readAuthorization(r.Context(), params)
+	a, err := s.readAuthorization(r, params)
 	if err != nil {
-		s.refuse(w, r, a, asError(err), false)
-		return
+		return &stopped{a: a, err: err, tell: true}
 	}
-	recordOf(r).client = a.client.ID
 	browser, cookie, err := s.meet(w, r)
 	if err != nil {
-		s.errorPage(w, r, internalError("finding the browser", err), a)
-		return
+		return &stopped{a: a, err: internalError("finding the browser", err)}
 	}
 	agreed := false
 	if browser != nil {
 		if agreed, err = s.cfg.Store.Consented(r.Context(), browser.ID, a.client.ID, a.consent); err != nil {
-			s.errorPage(w, r, internalError("finding the consent", err), a)
-			return
+			return &stopped{a: a, err: internalError("finding the consent", err)}
 		}
 	}
 	// A program on the person's machine may be another one today (docs/decisions/0009-who-is-redirected.md).
 	if agreed && !a.to.native() && !slices.Contains(strings.Fields(a.prompt), "consent") {
-		s.toUpstream(w, r, a, browser, false)
-		return
+		return s.toUpstream(w, r, a, browser, false)
 	}
 	s.consentPage(w, r, a, s.sealRequest(params.Encode(), cookie))
+	return nil
 }
 
 func readQuery(r *http.Request) (url.Values, error) {
@@ -82,7 +76,8 @@ func readQuery(r *http.Request) (url.Values, error) {
 
 // readAuthorization checks a request in full. With an authorization beside the error, client and redirect URI are good
 // and the client may be told; without, only the person (RFC 6749 section 4.1.2.1).
-func (s *Server) readAuthorization(ctx context.Context, params url.Values) (*authorization, error) {
+func (s *Server) readAuthorization(r *http.Request, params url.Values) (*authorization, error) {
+	ctx := r.Context()
 	c, err := s.cfg.Store.Client(ctx, params.Get("client_id"), time.Now())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, &Error{Code: codeInvalidClient, Status: http.StatusBadRequest,
@@ -96,6 +91,7 @@ func (s *Server) readAuthorization(ctx context.Context, params url.Values) (*aut
 		return nil, &Error{Code: codeInvalidRequest, Status: http.StatusBadRequest,
 			Text: "The application asked to be answered at an address that it has not registered. Nothing was sent there. Start again from the application; if it stays, tell its developers."}
 	}
+	recordOf(r).client = c.ID
 	switch {
 	case params.Has("request"):
 		return a, fail(codeRequestObject, "request objects are not supported")
@@ -151,24 +147,18 @@ func consentDigest(a *authorization) []byte {
 	return h.Sum(nil)
 }
 
-// refuse tells the client, if the browser may be sent there, else the person. approved says that the person has just
-// agreed to the client.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *authorization, e *Error, approved bool) {
-	if a == nil || e.Code == codeServerError {
-		s.errorPage(w, r, e, a)
-		return
+// resume reads the request of a sign-in that is under way: the client may be gone since. approved says that the person has
+// agreed to it in this sign-in.
+func (s *Server) resume(r *http.Request, request string, approved bool) (*authorization, error) {
+	params, err := url.ParseQuery(request)
+	if err != nil {
+		return nil, internalError("reading the sign-in", err)
 	}
-	recordOf(r).client = a.client.ID
-	known, err := s.known(r, a)
-	switch {
-	case err != nil:
-		s.errorPage(w, r, internalError("finding the consent", err), nil)
-	case approved || known:
-		noteError(r, e)
-		s.redirect(w, r, s.errorRedirect(a, e))
-	default:
-		s.refusalPage(w, r, e, a)
+	a, err := s.readAuthorization(r, params)
+	if err != nil {
+		return nil, &stopped{a: a, err: err, tell: true, approved: approved}
 	}
+	return a, nil
 }
 
 // known says whether the browser may be sent to the client unasked. Anybody can register one, and an address of ours that
@@ -184,7 +174,7 @@ func (s *Server) known(r *http.Request, a *authorization) (bool, error) {
 	return s.cfg.Store.Agreed(r.Context(), b.ID, a.client.ID, a.to.String())
 }
 
-func (s *Server) redirect(w http.ResponseWriter, r *http.Request, to string) {
+func redirect(w http.ResponseWriter, to string) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -194,7 +184,7 @@ func (s *Server) redirect(w http.ResponseWriter, r *http.Request, to string) {
 
 // toUpstream sends the browser to Entra with a state that only this browser can bring back. approved says that the
 // person agreed just now.
-func (s *Server) toUpstream(w http.ResponseWriter, r *http.Request, a *authorization, b *store.Browser, approved bool) {
+func (s *Server) toUpstream(w http.ResponseWriter, r *http.Request, a *authorization, b *store.Browser, approved bool) error {
 	state, key := random(32), s.cfg.Secrets.Newest()
 	nonce, verifier, err := s.upstreamSecrets(key.ID, state)
 	if err == nil {
@@ -203,8 +193,7 @@ func (s *Server) toUpstream(w http.ResponseWriter, r *http.Request, a *authoriza
 		}, maxPending)
 	}
 	if err != nil {
-		s.errorPage(w, r, internalError("keeping the sign-in", err), a)
-		return
+		return &stopped{a: a, err: internalError("keeping the sign-in", err)}
 	}
 	var opts entra.AuthorizeOptions
 	for _, p := range strings.Fields(a.prompt) {
@@ -216,5 +205,6 @@ func (s *Server) toUpstream(w http.ResponseWriter, r *http.Request, a *authoriza
 		opts.LoginHint = hint
 	}
 	sum := sha256.Sum256([]byte(verifier))
-	s.redirect(w, r, s.cfg.Upstream.AuthorizeURL(state, nonce, base64url(sum[:]), opts))
+	redirect(w, s.cfg.Upstream.AuthorizeURL(state, nonce, base64url(sum[:]), opts))
+	return nil
 }

@@ -14,73 +14,57 @@ import (
 )
 
 // callback takes Entra's answer.
-func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
+func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	stale := &Error{Code: codeInvalidRequest,
 		Text: "This sign-in has expired or was finished already. If the application is not connected, start again there."}
 	if len(r.URL.RawQuery) > maxForm {
-		s.errorPage(w, r, stale, nil)
-		return
+		return stale
 	}
 	answer, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil || len(answer["state"]) != 1 {
-		s.errorPage(w, r, stale.because(err), nil)
-		return
+		return stale.because(err)
 	}
 	browser, _, err := s.browser(r)
 	if err != nil {
-		s.errorPage(w, r, internalError("finding the browser", err), nil)
-		return
+		return internalError("finding the browser", err)
 	}
 	// Whoever brings the state, it is spent: an address that was sent to somebody else leads nowhere twice.
 	state := answer.Get("state")
 	p, err := s.cfg.Store.TakePending(r.Context(), state, time.Now())
 	if errors.Is(err, store.ErrNotFound) {
-		s.errorPage(w, r, stale, nil)
-		return
+		return stale
 	} else if err != nil {
-		s.errorPage(w, r, internalError("finding the sign-in", err), nil)
-		return
+		return internalError("finding the sign-in", err)
 	}
 	if browser == nil || browser.ID != p.Browser {
-		s.errorPage(w, r, &Error{Code: codeAccessDenied, Status: http.StatusForbidden,
-			Text: "This sign-in was started in another browser, and was stopped. If you did not start it, somebody may have sent you the address: close this page. Otherwise start again from the application."}, nil)
-		return
+		return &Error{Code: codeAccessDenied, Status: http.StatusForbidden,
+			Text: "This sign-in was started in another browser, and was stopped. If you did not start it, somebody may have sent you the address: close this page. Otherwise start again from the application."}
 	}
-	params, err := url.ParseQuery(p.Request)
+	a, err := s.resume(r, p.Request, p.Approved)
 	if err != nil {
-		s.errorPage(w, r, internalError("reading the sign-in", err), nil)
-		return
+		return err
 	}
-	a, err := s.readAuthorization(r.Context(), params)
-	if err != nil {
-		s.refuse(w, r, a, asError(err), p.Approved)
-		return
-	}
-	recordOf(r).client = a.client.ID
-
 	who, err := s.redeem(r.Context(), p, state, answer)
 	if err != nil {
-		s.upstreamRefused(w, r, a, who, err, p.Approved)
-		return
+		return upstreamRefused(a, who, err, p.Approved)
 	}
 	sub := subject(s.cfg.Upstreams[0].Name, who.Person)
 	recordOf(r).caller = sub
 	if !p.Approved && browser.Sub != sub {
 		// Somebody else agreed to this client in this browser. This person is asked, too.
 		if err := s.cfg.Store.SwitchPerson(r.Context(), browser.ID, sub); err != nil {
-			s.errorPage(w, r, internalError("switching the person", err), a)
-			return
+			return &stopped{a: a, err: internalError("switching the person", err)}
 		}
-		s.redirect(w, r, s.cfg.AuthorizeOrigin+pathAuthorize+"?"+p.Request)
-		return
+		redirect(w, s.cfg.AuthorizeOrigin+pathAuthorize+"?"+p.Request)
+		return nil
 	}
 	to, err := s.issueCode(r.Context(), w, a, browser, sub, who)
 	if err != nil {
-		s.errorPage(w, r, asError(err), a)
-		return
+		return &stopped{a: a, err: err}
 	}
 	recordOf(r).outcome = "signed_in"
-	s.redirect(w, r, to)
+	redirect(w, to)
+	return nil
 }
 
 // redeem asks Entra who it is.
@@ -96,23 +80,22 @@ func (s *Server) redeem(ctx context.Context, p *store.Pending, state string, ans
 	return s.cfg.Upstream.Exchange(ctx, code, verifier, nonce)
 }
 
-// upstreamRefused tells the person why there is no sign-in, and gives them a way back that tells the client.
-func (s *Server) upstreamRefused(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity, err error, approved bool) {
+// upstreamRefused is why there is no sign-in: the client hears of it if the person declined, else the person reads it.
+func upstreamRefused(a *authorization, who *entra.Identity, err error, approved bool) error {
 	e := upstreamError(err)
 	if e == nil {
-		s.errorPage(w, r, asError(err), a)
-		return
+		return &stopped{a: a, err: err}
 	}
+	out := &stopped{a: a, err: e, approved: approved}
 	var ee *entra.Error
 	errors.As(err, &ee)
 	switch {
 	case ee.Kind == entra.Declined:
-		s.refuse(w, r, a, e, approved)
-	case ee.Kind == entra.NoRole && who != nil:
-		s.noRolePage(w, r, a, who, e)
-	default:
-		s.errorPage(w, r, e, a)
+		out.tell = true
+	case ee.Kind == entra.NoRole:
+		out.who = who
 	}
+	return out
 }
 
 // issueCode keeps who signed in, and makes the client's code.

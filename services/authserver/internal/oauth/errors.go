@@ -81,6 +81,41 @@ func (e *Error) status() int {
 	return http.StatusBadRequest
 }
 
+// stopped is an error of a sign-in that the person can go on from.
+type stopped struct {
+	a        *authorization // whose client and redirect URI are good; nil: neither is known to be
+	err      error
+	tell     bool            // the client is to hear of it, where the browser may be sent there
+	approved bool            // the person has agreed to the client in this sign-in
+	who      *entra.Identity // who signed in and has no role; nil: that is not the trouble
+}
+
+func (s *stopped) Error() string { return s.err.Error() }
+func (s *stopped) Unwrap() error { return s.err }
+
+// showError answers a person. Where it should, the client hears of it instead.
+func (s *Server) showError(w http.ResponseWriter, r *http.Request, err error) {
+	e, st := asError(err), &stopped{}
+	errors.As(err, &st)
+	known := false
+	if st.a != nil && st.tell && e.Code != codeServerError {
+		if known, err = s.known(r, st.a); err != nil {
+			st, e = &stopped{}, internalError("finding the consent", err)
+		}
+	}
+	noteError(r, e)
+	switch {
+	case st.who != nil:
+		s.noRolePage(w, r, st.a, st.who)
+	case st.a == nil || !st.tell || e.Code == codeServerError:
+		s.errorPage(w, r, e, st.a)
+	case st.approved || known:
+		redirect(w, s.errorRedirect(st.a, e))
+	default:
+		s.refusalPage(w, r, e, st.a)
+	}
+}
+
 // texts are our words for fosite's errors. Its own name what the client sent.
 var texts = map[string]string{
 	codeInvalidRequest:     "the request is malformed or lacks a parameter",

@@ -48,8 +48,9 @@ func (s *Server) authMethods() []string {
 	return []string{authNone}
 }
 
-func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) error {
 	serveDocument(w, r, s.metadata, `"`+base64url(store.Hash(string(s.metadata)))+`"`)
+	return nil
 }
 
 // serveDocument serves what is the same for everybody.

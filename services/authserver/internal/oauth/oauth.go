@@ -106,7 +106,7 @@ func New(cfg Config) *Server {
 	for _, e := range []struct {
 		path, methods string
 		page          bool // for people
-		serve         http.HandlerFunc
+		serve         func(http.ResponseWriter, *http.Request) error
 	}{
 		{pathAuthorize, "GET", true, s.authorize},
 		{pathConsent, "POST", true, s.consent},
@@ -122,21 +122,24 @@ func New(cfg Config) *Server {
 			if !e.page && allowOrigins(w, r, e.methods) {
 				return
 			}
+			var err error
 			if r.Method != e.methods && !(e.methods == "GET" && r.Method == "HEAD" && !e.page) {
 				w.Header().Set("Allow", e.methods)
-				bad := &Error{Code: codeInvalidRequest, Text: "this address takes " + e.methods + " requests only", Status: http.StatusMethodNotAllowed}
-				if e.page {
-					s.errorPage(w, r, bad, nil)
-				} else {
-					writeError(w, r, bad)
-				}
-				return
+				err = &Error{Code: codeInvalidRequest, Text: "this address takes " + e.methods + " requests only", Status: http.StatusMethodNotAllowed}
+			} else {
+				err = e.serve(w, r)
 			}
-			e.serve(w, r)
+			switch {
+			case err == nil:
+			case e.page:
+				s.showError(w, r, err)
+			default:
+				writeError(w, r, err)
+			}
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.errorPage(w, r, &Error{Code: "not_found", Text: "There is no such page here.", Status: http.StatusNotFound}, nil)
+		s.showError(w, r, &Error{Code: "not_found", Text: "There is no such page here.", Status: http.StatusNotFound})
 	})
 	s.handler = s.logged(mux)
 	return s

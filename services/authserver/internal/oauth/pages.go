@@ -81,7 +81,6 @@ func clientName(a *authorization) string {
 
 // errorPage tells a person what went wrong and what to do. With a, they can go back and the application hears of it.
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error, a *authorization) {
-	noteError(r, e)
 	data := struct {
 		page
 		Paragraphs []string
@@ -114,7 +113,6 @@ func (s *Server) back(a *authorization, e *Error, main bool) action {
 
 // refusalPage tells a person what the application would have heard, and leaves it to them to go there.
 func (s *Server) refusalPage(w http.ResponseWriter, r *http.Request, e *Error, a *authorization) {
-	noteError(r, e)
 	data := struct {
 		page
 		Paragraphs []string
@@ -135,8 +133,7 @@ func (s *Server) refusalPage(w http.ResponseWriter, r *http.Request, e *Error, a
 }
 
 // noRolePage tells a person who signed in, but has no role.
-func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity, e *Error) {
-	noteError(r, e)
+func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity) {
 	account := who.Username
 	if account == "" {
 		account = who.Email

@@ -44,23 +44,19 @@ type registered struct {
 
 // register is dynamic client registration (RFC 7591). Whoever registers gains nothing yet: a person must agree on our
 // page, and sign in.
-func (s *Server) register(w http.ResponseWriter, r *http.Request) {
+func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	if !s.cfg.Registration {
-		writeError(w, r, &Error{Code: "not_found", Text: "clients cannot register themselves here: ask the administrators", Status: http.StatusNotFound})
-		return
+		return &Error{Code: "not_found", Text: "clients cannot register themselves here: ask the administrators", Status: http.StatusNotFound}
 	}
 	if !s.registering.allow(clientIP(r)) {
-		writeError(w, r, &Error{Code: codeUnavailable, Text: "too many registrations: try again later", Status: http.StatusTooManyRequests, RetryAfter: time.Minute})
-		return
+		return &Error{Code: codeUnavailable, Text: "too many registrations: try again later", Status: http.StatusTooManyRequests, RetryAfter: time.Minute}
 	}
 	reg, err := readRegistration(w, r)
 	if err != nil {
-		writeError(w, r, err)
-		return
+		return err
 	}
 	if err := s.check(reg); err != nil {
-		writeError(w, r, err)
-		return
+		return err
 	}
 	now := time.Now()
 	c := &store.Client{ID: random(16), Name: reg.Name, RedirectURIs: reg.RedirectURIs, Refresh: slices.Contains(reg.GrantTypes, "refresh_token"),
@@ -71,14 +67,13 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		c.SecretHash = store.Hash(out.Secret)
 	}
 	if err := s.cfg.Store.AddClient(r.Context(), c, maxClients); errors.Is(err, store.ErrFull) {
-		writeError(w, r, (&Error{Code: codeUnavailable, Text: "no more clients can be registered now", RetryAfter: time.Hour}).because(err))
-		return
+		return (&Error{Code: codeUnavailable, Text: "no more clients can be registered now", RetryAfter: time.Hour}).because(err)
 	} else if err != nil {
-		writeError(w, r, internalError("keeping the client", err))
-		return
+		return internalError("keeping the client", err)
 	}
 	recordOf(r).client, recordOf(r).outcome = c.ID, "registered"
 	writeJSON(w, http.StatusCreated, out)
+	return nil
 }
 
 func readRegistration(w http.ResponseWriter, r *http.Request) (*registration, error) {

@@ -11,21 +11,18 @@ import (
 )
 
 // revoke is RFC 7009: a refresh token ends the whole sign-in, an access token ends itself.
-func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	form, err := readForm(w, r)
 	if err != nil {
-		writeError(w, r, fail(codeInvalidRequest, texts[codeInvalidRequest]).because(err))
-		return
+		return fail(codeInvalidRequest, texts[codeInvalidRequest]).because(err)
 	}
 	c, err := s.authenticate(r, form)
 	if err != nil {
-		writeError(w, r, err)
-		return
+		return err
 	}
 	text := form.Get("token")
 	if text == "" {
-		writeError(w, r, fail(codeInvalidRequest, "token is missing"))
-		return
+		return fail(codeInvalidRequest, "token is missing")
 	}
 	// token_type_hint says nothing that the token does not.
 	if s.provider.tokens.Enigma.Validate(r.Context(), text) == nil {
@@ -34,12 +31,12 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 		err = s.revokeAccess(r, c, payload)
 	} // else not one of ours, which is as good as revoked (section 2.2)
 	if err != nil {
-		writeError(w, r, err)
-		return
+		return err
 	}
 	recordOf(r).outcome = "revoked"
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 var errOthersToken = fail(codeUnauthorizedClient, "the token was issued to another client")

@@ -34,11 +34,10 @@ type tokenResponse struct {
 }
 
 // token is the token endpoint (RFC 6749 section 3.2).
-func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	form, err := readForm(w, r)
 	if err != nil {
-		writeError(w, r, fail(codeInvalidRequest, texts[codeInvalidRequest]).because(err))
-		return
+		return fail(codeInvalidRequest, texts[codeInvalidRequest]).because(err)
 	}
 	var out *tokenResponse
 	switch form.Get("grant_type") {
@@ -52,12 +51,12 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		err = fail(codeUnsupportedGrant, texts[codeUnsupportedGrant])
 	}
 	if err != nil {
-		writeError(w, r, err)
-		return
+		return err
 	}
 	recordOf(r).outcome = form.Get("grant_type")
 	w.Header().Set("Pragma", "no-cache")
 	writeJSON(w, http.StatusOK, out)
+	return nil
 }
 
 // tokenRequest is the request that fosite sees: known parameters, and the client's credentials.
