@@ -95,14 +95,26 @@ func (k *Key) AEAD(purpose string) cipher.AEAD {
 // nonceSize is that of GCM. Nonces are random: far fewer than 2^32 texts are sealed under one key (NIST SP 800-38D 8.3).
 const nonceSize = 12
 
-// Seal encrypts plain under the key that signs, for one purpose, and binds it to bound: "<key id>.<nonce, ciphertext>" in
-// base64url without padding.
-func (r *Ring) Seal(purpose string, plain, bound []byte) string {
-	key := r.Newest()
+// Seal encrypts plain for one purpose and binds it to bound: nonce, ciphertext.
+func (k *Key) Seal(purpose string, plain, bound []byte) []byte {
 	nonce := make([]byte, nonceSize)
 	rand.Read(nonce) // never fails (crypto/rand)
-	sealed := key.AEAD(purpose).Seal(nonce, nonce, plain, append([]byte(key.ID), bound...))
-	return key.ID + "." + base64.RawURLEncoding.EncodeToString(sealed)
+	return k.AEAD(purpose).Seal(nonce, nonce, plain, bound)
+}
+
+// Open undoes Seal; false for anything that was not sealed by this key for this purpose and bound.
+func (k *Key) Open(purpose string, sealed, bound []byte) ([]byte, bool) {
+	if len(sealed) < nonceSize {
+		return nil, false
+	}
+	plain, err := k.AEAD(purpose).Open(nil, sealed[:nonceSize], sealed[nonceSize:], bound)
+	return plain, err == nil
+}
+
+// Seal is that of the key that signs, as text: "<key id>.<sealed>" in base64url without padding.
+func (r *Ring) Seal(purpose string, plain, bound []byte) string {
+	key := r.Newest()
+	return key.ID + "." + base64.RawURLEncoding.EncodeToString(key.Seal(purpose, plain, append([]byte(key.ID), bound...)))
 }
 
 // Open undoes Seal; false for anything that was not sealed by a key of the ring for this purpose and bound.
@@ -113,11 +125,10 @@ func (r *Ring) Open(purpose, sealed string, bound []byte) ([]byte, bool) {
 	}
 	key := r.ByID(id)
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if key == nil || err != nil || len(b) < nonceSize {
+	if key == nil || err != nil {
 		return nil, false
 	}
-	plain, err := key.AEAD(purpose).Open(nil, b[:nonceSize], b[nonceSize:], append([]byte(id), bound...))
-	return plain, err == nil
+	return key.Open(purpose, b, append([]byte(id), bound...))
 }
 
 // Load reads dir. At least one key must be there.

@@ -75,12 +75,13 @@ func newProvider(s *Server) *provider {
 		SanitationWhiteList:        []string{"redirect_uri"},
 	}}
 	tokens := oauth2.NewHMACSHAStrategyUnPrefixed(&hmac.HMACStrategy{Config: cfg}, cfg)
-	storage := &storage{s}
+	storage := &storage{s.cfg.Store, s.cfg.Endpoint.Audience, s.end}
+	access := &accessTokens{s.cfg.Issuer, s.cfg.Endpoint.Audience, s.cfg.Keys}
 	// The order matters: PKCE binds the code that the first one made. No implicit, no password, no OpenID Connect.
-	code := &oauth2.AuthorizeExplicitGrantHandler{AccessTokenStrategy: &accessTokens{s}, RefreshTokenStrategy: tokens,
+	code := &oauth2.AuthorizeExplicitGrantHandler{AccessTokenStrategy: access, RefreshTokenStrategy: tokens,
 		AuthorizeCodeStrategy: tokens, CoreStorage: storage, TokenRevocationStorage: storage, Config: cfg}
 	proof := &pkce.Handler{AuthorizeCodeStrategy: tokens, Storage: storage, Config: cfg}
-	refresh := &oauth2.RefreshTokenGrantHandler{AccessTokenStrategy: &accessTokens{s}, RefreshTokenStrategy: tokens,
+	refresh := &oauth2.RefreshTokenGrantHandler{AccessTokenStrategy: access, RefreshTokenStrategy: tokens,
 		TokenRevocationStorage: storage, Config: cfg}
 	cfg.AuthorizeEndpointHandlers = fosite.AuthorizeEndpointHandlers{code, proof}
 	cfg.TokenEndpointHandlers = fosite.TokenEndpointHandlers{code, proof, refresh}

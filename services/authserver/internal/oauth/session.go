@@ -14,6 +14,7 @@ import (
 
 	"vmcp/internal/entra"
 	"vmcp/internal/token"
+	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
 )
 
@@ -49,7 +50,10 @@ func (s *session) Clone() fosite.Session {
 }
 
 // accessTokens is fosite's strategy that mints our JWTs.
-type accessTokens struct{ *Server }
+type accessTokens struct {
+	issuer, audience string
+	keys             *signing.Keys
+}
 
 // GenerateAccessToken mints a token (RFC 9068). iat is now, also after a refresh; groups are as just read.
 func (s *accessTokens) GenerateAccessToken(_ context.Context, r fosite.Requester) (text, signature string, err error) {
@@ -59,7 +63,7 @@ func (s *accessTokens) GenerateAccessToken(_ context.Context, r fosite.Requester
 	}
 	jti := random(16)
 	payload, err := token.Issued{
-		Issuer: s.cfg.Issuer, Audience: s.cfg.Endpoint.Audience, Subject: se.family.Sub, ClientID: r.GetClient().GetID(),
+		Issuer: s.issuer, Audience: s.audience, Subject: se.family.Sub, ClientID: r.GetClient().GetID(),
 		Scope: strings.Join(r.GetGrantedScopes(), " "), Groups: se.grant.Roles, TSID: se.family.TSID, JTI: jti,
 		TID: se.grant.TID, OID: se.grant.OID, Name: se.grant.Name, Email: se.grant.Email,
 		AuthTime: se.family.AuthTime, IssuedAt: time.Now(), Expiry: se.GetExpiresAt(fosite.AccessToken),
@@ -67,7 +71,7 @@ func (s *accessTokens) GenerateAccessToken(_ context.Context, r fosite.Requester
 	if err != nil {
 		return "", "", err
 	}
-	text, err = s.cfg.Keys.Sign(payload)
+	text, err = s.keys.Sign(payload)
 	return text, jti, err
 }
 

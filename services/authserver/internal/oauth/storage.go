@@ -14,7 +14,11 @@ import (
 
 // storage is what fosite keeps, on top of store. fosite calls a token's second half its signature and looks it up by
 // that; a request's id is our tsid. Every answer is a fresh copy: fosite changes what it gets.
-type storage struct{ *Server }
+type storage struct {
+	store    *store.DB
+	audience string
+	end      func(ctx context.Context, tsid, reason string) error // ends a family
+}
 
 // redirectKey is the context key of the redirect URI that authorize has compared.
 type redirectKey struct{}
@@ -23,14 +27,14 @@ type redirectKey struct{}
 type startedKey struct{}
 
 func (s *storage) BeginTX(ctx context.Context) (context.Context, error) {
-	return s.cfg.Store.Begin(ctx)
+	return s.store.Begin(ctx)
 }
-func (s *storage) Commit(ctx context.Context) error   { return s.cfg.Store.Commit(ctx) }
-func (s *storage) Rollback(ctx context.Context) error { return s.cfg.Store.Rollback(ctx) }
+func (s *storage) Commit(ctx context.Context) error   { return s.store.Commit(ctx) }
+func (s *storage) Rollback(ctx context.Context) error { return s.store.Rollback(ctx) }
 
 // GetClient finds a client.
 func (s *storage) GetClient(ctx context.Context, id string) (fosite.Client, error) {
-	c, err := s.cfg.Store.Client(ctx, id, time.Now())
+	c, err := s.store.Client(ctx, id, time.Now())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fosite.ErrNotFound
 	} else if err != nil {
@@ -40,7 +44,7 @@ func (s *storage) GetClient(ctx context.Context, id string) (fosite.Client, erro
 }
 
 func (s *storage) client(ctx context.Context, c *store.Client) *client {
-	out := &client{Client: c, redirects: c.RedirectURIs, audience: s.cfg.Endpoint.Audience}
+	out := &client{Client: c, redirects: c.RedirectURIs, audience: s.audience}
 	if redirect, ok := ctx.Value(redirectKey{}).(string); ok {
 		out.redirects = []string{redirect}
 	}
@@ -74,13 +78,13 @@ func (s *storage) CreateAuthorizeCodeSession(ctx context.Context, signature stri
 	f := r.GetSession().(*session).family
 	f.ClientID, f.Scopes, f.Audience = r.GetClient().GetID(), r.GetGrantedScopes(), strings.Join(r.GetGrantedAudience(), " ")
 	f.RedirectURI = r.GetRequestForm().Get("redirect_uri")
-	return s.cfg.Store.AddCode(ctx, signature, r.GetSession().GetExpiresAt(fosite.AuthorizeCode), &f)
+	return s.store.AddCode(ctx, signature, r.GetSession().GetExpiresAt(fosite.AuthorizeCode), &f)
 }
 
 // GetAuthorizeCodeSession finds a code. One that was used is an error by which fosite ends the family, unless the use
 // came after this request: then two of one client ran into each other, and one of them has what it wanted.
 func (s *storage) GetAuthorizeCodeSession(ctx context.Context, signature string, _ fosite.Session) (fosite.Requester, error) {
-	c, err := s.cfg.Store.Code(ctx, signature, time.Now())
+	c, err := s.store.Code(ctx, signature, time.Now())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fosite.ErrNotFound
 	} else if err != nil {
@@ -108,17 +112,17 @@ func raced(ctx context.Context, used time.Time) bool {
 
 // InvalidateAuthorizeCodeSession lets one through.
 func (s *storage) InvalidateAuthorizeCodeSession(ctx context.Context, signature string) error {
-	return s.cfg.Store.UseCode(ctx, signature, time.Now())
+	return s.store.UseCode(ctx, signature, time.Now())
 }
 
 // CreatePKCERequestSession keeps the challenge with the code.
 func (s *storage) CreatePKCERequestSession(ctx context.Context, signature string, r fosite.Requester) error {
-	return s.cfg.Store.SetChallenge(ctx, signature, r.GetRequestForm().Get("code_challenge"))
+	return s.store.SetChallenge(ctx, signature, r.GetRequestForm().Get("code_challenge"))
 }
 
 // GetPKCERequestSession takes the challenge, so a wrong verifier is the last.
 func (s *storage) GetPKCERequestSession(ctx context.Context, signature string, _ fosite.Session) (fosite.Requester, error) {
-	challenge, err := s.cfg.Store.TakeChallenge(ctx, signature, time.Now())
+	challenge, err := s.store.TakeChallenge(ctx, signature, time.Now())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fosite.ErrNotFound
 	} else if err != nil {
@@ -134,12 +138,12 @@ func (s *storage) DeletePKCERequestSession(context.Context, string) error { retu
 
 // CreateRefreshTokenSession adds the family's newest token.
 func (s *storage) CreateRefreshTokenSession(ctx context.Context, signature, _ string, r fosite.Requester) error {
-	return s.cfg.Store.AddRefreshToken(ctx, signature, r.GetID(), r.GetSession().GetExpiresAt(fosite.RefreshToken))
+	return s.store.AddRefreshToken(ctx, signature, r.GetID(), r.GetSession().GetExpiresAt(fosite.RefreshToken))
 }
 
 // GetRefreshTokenSession finds a token. One that was replaced is an error by which fosite ends the family.
 func (s *storage) GetRefreshTokenSession(ctx context.Context, signature string, _ fosite.Session) (fosite.Requester, error) {
-	t, err := s.cfg.Store.RefreshToken(ctx, signature)
+	t, err := s.store.RefreshToken(ctx, signature)
 	if errors.Is(err, store.ErrNotFound) || err == nil && !t.Family.Ended.IsZero() {
 		return nil, fosite.ErrNotFound
 	} else if err != nil {
@@ -162,7 +166,7 @@ func (s *storage) GetRefreshTokenSession(ctx context.Context, signature string, 
 
 // RotateRefreshToken lets one through.
 func (s *storage) RotateRefreshToken(ctx context.Context, _, signature string) error {
-	return s.cfg.Store.RotateRefreshToken(ctx, signature, time.Now())
+	return s.store.RotateRefreshToken(ctx, signature, time.Now())
 }
 
 // DeleteRefreshTokenSession keeps the tombstone: the next use of it is to be noticed, too.

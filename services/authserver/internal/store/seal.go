@@ -1,21 +1,15 @@
 package store
 
-import (
-	"crypto/rand"
-	"fmt"
-)
+import "fmt"
 
-// A sealed value is: length of the key id, key id, nonce, ciphertext. The place it belongs to is authenticated, so a
+// A sealed value is: length of the key id, key id, what the key sealed. The place it belongs to is authenticated, so a
 // value moved to another row does not open.
 const sealPurpose = "authserver store"
 
 func (d *DB) seal(table, row, column string, plain []byte) []byte {
 	key := d.keys.Newest()
-	aead := key.AEAD(sealPurpose)
 	out := append([]byte{byte(len(key.ID))}, key.ID...)
-	nonce := make([]byte, aead.NonceSize())
-	rand.Read(nonce) // never fails (crypto/rand)
-	return aead.Seal(append(out, nonce...), nonce, plain, place(table, row, column))
+	return append(out, key.Seal(sealPurpose, plain, place(table, row, column))...)
 }
 
 func (d *DB) open(table, row, column string, sealed []byte) ([]byte, error) {
@@ -30,12 +24,8 @@ func (d *DB) open(table, row, column string, sealed []byte) ([]byte, error) {
 	if key == nil {
 		return fail("the key " + id + " it was sealed with is gone")
 	}
-	aead := key.AEAD(sealPurpose)
-	if len(rest) < aead.NonceSize() {
-		return fail("not a sealed value")
-	}
-	plain, err := aead.Open(nil, rest[:aead.NonceSize()], rest[aead.NonceSize():], place(table, row, column))
-	if err != nil {
+	plain, ok := key.Open(sealPurpose, rest, place(table, row, column))
+	if !ok {
 		return fail("it was changed, or belongs elsewhere")
 	}
 	return plain, nil
