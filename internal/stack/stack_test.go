@@ -96,7 +96,7 @@ func TestPrograms(t *testing.T) {
 
 // TestKill: a service that was killed runs again when it is told to, also where that comes before its end was noticed.
 func TestKill(t *testing.T) {
-	s := &Stack{pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
+	s := &Stack{State: t.TempDir(), pids: map[string]int{}, restart: map[string]context.CancelFunc{}, down: map[string]chan struct{}{}}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
