@@ -24,6 +24,7 @@ JSON has gateway, url, state_directory, pid, version, ready, and
   parts      each with part, pid, ready, waits_for
   backends   each with backend, state (listed; failing: its last lists are in use; starting: never listed),
              tools, prompts, resources, last_failure
+  warnings   texts
 
 example:
   vmcp status -f gateway.yaml
@@ -95,5 +96,8 @@ func describeStatus(w io.Writer, st *stack.Status) {
 		fmt.Fprintf(t, "server %s\t%s\t%s\n", b.Backend, b.Progress(), progress.Clean(b.Summary()))
 	}
 	t.Flush()
+	for _, warning := range st.Warnings {
+		fmt.Fprintln(w, "warning:", progress.Clean(warning))
+	}
 	fmt.Fprintf(w, "process %d, version %s, state in %s\n", st.PID, st.Version, homely(st.State))
 }

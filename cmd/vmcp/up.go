@@ -75,5 +75,5 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if ctx.Err() != nil { // stopped as asked
 		return nil
 	}
-	return err
+	return printProblems(stderr, err)
 }

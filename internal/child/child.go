@@ -71,9 +71,13 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	end, _ := log.Seek(0, io.SeekEnd)
 	written, _ := io.ReadAll(io.NewSectionReader(log, max(start, end-1<<20), 1<<20))
-	why := Telling(written)
-	if len(why) == 0 {
-		why = []string{"without a word"}
+	lines, telling := Telling(written)
+	said := strings.Join(lines, "\n  ")
+	switch {
+	case telling:
+		said = ": " + said
+	case said != "":
+		said = "; it last wrote:\n  " + said
 	}
-	return fmt.Errorf("%s ended: %w: %s\n  log: %s", cfg.Name, err, strings.Join(why, "\n  "), cfg.Log)
+	return fmt.Errorf("%s ended: %w%s\n  log: %s", cfg.Name, err, said, cfg.Log)
 }

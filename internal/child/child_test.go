@@ -25,7 +25,8 @@ func TestTelling(t *testing.T) {
 		"no warning": {`{"level":"warn","msg":"slow"}` + "\n", "slow"},
 		"nothing":    {"", ""},
 	} {
-		if got := strings.Join(Telling([]byte(c.log)), "\n"); got != c.want {
+		lines, _ := Telling([]byte(c.log))
+		if got := strings.Join(lines, "\n"); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, c.want)
 		}
 	}
@@ -33,9 +34,15 @@ func TestTelling(t *testing.T) {
 
 // TestRun: the error of a child that ends by itself says why before it says where to read on.
 func TestRun(t *testing.T) {
-	log := filepath.Join(t.TempDir(), "x.log")
-	err := Run(t.Context(), Config{Name: "x", Path: "/bin/sh", Args: []string{"-c", "echo 'Error: no door' >&2; echo usage >&2; exit 3"}, Log: log})
-	if want := "x ended: exit status 3: Error: no door\n  log: " + log; err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
+	for script, want := range map[string]string{
+		"echo 'Error: no door' >&2; echo usage >&2; exit 3": "x ended: exit status 3: Error: no door",
+		"echo all is well; kill -9 $$":                      "x ended: signal: killed; it last wrote:\n  all is well",
+		"true":                                              "x ended: exit status 0",
+	} {
+		log := filepath.Join(t.TempDir(), "x.log")
+		err := Run(t.Context(), Config{Name: "x", Path: "/bin/sh", Args: []string{"-c", script}, Log: log})
+		if want += "\n  log: " + log; err == nil || err.Error() != want {
+			t.Errorf("%s: got\n%v\nwant\n%s", script, err, want)
+		}
 	}
 }

@@ -17,9 +17,9 @@ var failure = regexp.MustCompile(`(?i)^(\w*error|\w*exception|fatal|panic|fatal 
 // Envoy's log: [time][thread][level][component] [source file] message.
 var envoyLine = regexp.MustCompile(`^\[[^\]]*\]\[\d+\]\[(\w+)\]\[\w+\] (?:\[[^\]]*\] )?(.*)$`)
 
-// Telling picks the lines of a log that say why its process ended: errors, our JSON rendered for people; else the last
-// lines. At most ten, in order.
-func Telling(log []byte) []string {
+// Telling picks the lines of a log that say why its process ended: errors, our JSON rendered for people; else, with
+// telling false, the last lines. At most ten, in order.
+func Telling(log []byte) (lines []string, telling bool) {
 	var all, marked []string
 	for line := range strings.Lines(string(log)) {
 		if line = strings.TrimRight(line, " \r\n"); line == "" {
@@ -34,7 +34,7 @@ func Telling(log []byte) []string {
 	if len(marked) > 0 {
 		all = marked
 	}
-	return all[max(0, len(all)-most):]
+	return all[max(0, len(all)-most):], len(marked) > 0
 }
 
 // read returns a line as people read it, and whether it is an error.

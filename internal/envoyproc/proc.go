@@ -31,7 +31,8 @@ const stopTime = 5 * time.Second
 func Validate(ctx context.Context, cfg Config) error {
 	out, err := exec.CommandContext(ctx, cfg.Path, "--mode", "validate", "--log-level", "error", "-c", cfg.File).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("envoy refuses %s: %w\n%s", cfg.File, err, strings.Join(child.Telling(out), "\n"))
+		lines, _ := child.Telling(out)
+		return fmt.Errorf("envoy refuses %s: %w\n%s", cfg.File, err, strings.Join(lines, "\n"))
 	}
 	return nil
 }

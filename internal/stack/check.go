@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,11 @@ func check(cfg *Config, gw *gatewayconfig.Gateway) error {
 	}
 	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
+	}
+	if cfg.TLSCert != "" { // Envoy would wait for them without a word, and answer nobody
+		if _, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey); err != nil {
+			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
 	}
 	if cfg.EntraSim && gw.AuthServer == nil {
 		return errors.New("--entra-sim: the VirtualMCPServer has no authServerConfig, so nobody signs in through Entra")

@@ -53,10 +53,10 @@ func waitOpen(ctx context.Context, address string, show *progress.Display) {
 func (s *Stack) waitService(ctx context.Context, name string, show *progress.Display) error {
 	client := Client(s.sock(name + "-admin"))
 	defer client.CloseIdleConnections()
-	last := "no answer"
+	last, warned := "no answer", false
 	for {
 		if name == "aggregator" {
-			showBackends(ctx, client, show)
+			warned = showServers(ctx, client, show, warned)
 		}
 		reasons, err := notReady(ctx, client, "/readyz")
 		switch {
@@ -94,38 +94,35 @@ type Backend struct {
 	LastFailure string `json:"last_failure,omitempty"`
 }
 
-func backends(ctx context.Context, client *http.Client) ([]Backend, error) {
-	_, text, err := get(ctx, client, "/status")
-	if err != nil {
-		return nil, err
-	}
-	var status struct{ Backends []Backend }
-	err = json.Unmarshal(text, &status)
-	return status.Backends, err
+// servers is the aggregator's /status.
+type servers struct {
+	Backends []Backend
+	Warnings []string // what it cannot have on this machine
 }
 
-// showWarnings says what the aggregator cannot have on this machine.
-func (s *Stack) showWarnings(ctx context.Context, show *progress.Display) {
-	client := Client(s.sock("aggregator-admin"))
-	defer client.CloseIdleConnections()
+func fetchServers(ctx context.Context, client *http.Client) (s servers, err error) {
 	_, text, err := get(ctx, client, "/status")
-	var status struct{ Warnings []string }
-	if err != nil || json.Unmarshal(text, &status) != nil {
-		return // the gateway is ready all the same, and its log has them
+	if err == nil {
+		err = json.Unmarshal(text, &s)
 	}
-	for _, w := range status.Warnings {
-		show.Note("warning: " + w)
-	}
+	return s, err
 }
 
-func showBackends(ctx context.Context, client *http.Client, show *progress.Display) {
-	list, err := backends(ctx, client)
+// showServers shows how the servers do, and with the first answer the warnings; warned says that they were shown.
+func showServers(ctx context.Context, client *http.Client, show *progress.Display, warned bool) bool {
+	s, err := fetchServers(ctx, client)
 	if err != nil {
-		return // it does not listen yet
+		return warned // it does not listen yet
 	}
-	for _, b := range list {
+	for _, w := range s.Warnings {
+		if !warned {
+			show.Note("warning: " + w)
+		}
+	}
+	for _, b := range s.Backends {
 		show.Set("server "+b.Backend, b.Progress(), b.Summary())
 	}
+	return true
 }
 
 // Progress is the state in the words that people are shown.
@@ -161,7 +158,7 @@ func (b *Backend) Reason() string {
 	if !ok {
 		return what
 	}
-	lines := child.Telling([]byte(strings.ReplaceAll(wrote, " | ", "\n")))
+	lines, _ := child.Telling([]byte(strings.ReplaceAll(wrote, " | ", "\n")))
 	return what + ": " + strings.Join(lines, " | ")
 }
 

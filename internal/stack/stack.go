@@ -143,7 +143,6 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 		}
 		return err
 	}
-	s.showWarnings(wait, show)
 	context.AfterFunc(alive, stop)
 	return nil
 }

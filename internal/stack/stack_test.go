@@ -57,6 +57,8 @@ func TestRefused(t *testing.T) {
 	refused(fmt.Sprintf("process %d:", os.Getpid()))
 	held.Close()
 	refused("is in use")
+	cfg.TLSCert, cfg.TLSKey = docs, docs
+	refused("--tls-cert, --tls-key: ")
 }
 
 // TestPrograms: --run goes before the document's own command, what runs is shown without the environment, and a program

@@ -43,6 +43,7 @@ type Status struct {
 	Ready    bool      `json:"ready"` // all parts are; servers that are away do not count
 	Parts    []Part    `json:"parts"`
 	Backends []Backend `json:"backends"`
+	Warnings []string  `json:"warnings"`
 }
 
 // Part is one process of the gateway.
@@ -71,7 +72,7 @@ func FetchStatus(ctx context.Context, dir string) (*Status, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("reading running.json in %s: %w", dir, err)
 	}
-	st := &Status{Gateway: r.Gateway, URL: r.URL, State: dir, PID: r.PID, Version: r.Version, Ready: true, Backends: []Backend{}}
+	st := &Status{Gateway: r.Gateway, URL: r.URL, State: dir, PID: r.PID, Version: r.Version, Ready: true, Backends: []Backend{}, Warnings: []string{}}
 	ask := func(part, page string) {
 		p := Part{Part: part, PID: r.PIDs[part], Ready: true}
 		client := Client(filepath.Join(r.Sockets, part+"-admin.sock"))
@@ -84,8 +85,8 @@ func FetchStatus(ctx context.Context, dir string) (*Status, error) {
 		st.Ready = st.Ready && p.Ready
 		st.Parts = append(st.Parts, p)
 		if part == "aggregator" {
-			if list, err := backends(ctx, client); err == nil {
-				st.Backends = list
+			if s, err := fetchServers(ctx, client); err == nil {
+				st.Backends, st.Warnings = append(st.Backends, s.Backends...), append(st.Warnings, s.Warnings...)
 			}
 		}
 	}
