@@ -23,7 +23,6 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/gatewayconfig"
-	"vmcp/internal/mcpwire"
 	"vmcp/internal/version"
 )
 
@@ -70,12 +69,6 @@ type Backend struct {
 	children int               // running or starting, without the lister's
 }
 
-// connKey names a session with the backend. Clients of different eras never share one.
-type connKey struct {
-	era mcpwire.Era
-	key string
-}
-
 // New makes a Backend. It connects to nothing.
 func New(cfg Config) *Backend {
 	if cfg.Timeout <= 0 {
@@ -119,60 +112,5 @@ func (b *Backend) Run(ctx context.Context) error {
 		case now := <-tick.C:
 			b.reap(now)
 		}
-	}
-}
-
-// SessionOptions say for whom a session is.
-type SessionOptions struct {
-	Era          mcpwire.Era // of the client; a backend that speaks both is spoken to in this one (BR-6)
-	Key          string      // legacy: the client session; modern: the principal
-	Version      string      // legacy: the version negotiated with the client
-	ClientInfo   []byte      // legacy: the client's clientInfo for initialize, JSON; nil: ours
-	Capabilities []byte      // legacy: the client's capabilities, JSON; nil: {}
-	// OnMessage gets what the backend sends outside of any call, as the backend wrote it; valid until it returns, and
-	// it must not block. Nil: requests are refused, notifications dropped.
-	OnMessage func(msg mcpwire.Reply)
-}
-
-// Session returns the session for opts, opened at its first Do. Sessions of one era and key share what is open at the
-// backend; with the annotation vmcp/sessions: shared, all of an era do.
-func (b *Backend) Session(opts SessionOptions) *Session {
-	key := connKey{opts.Era, opts.Key}
-	if b.cfg.Shared {
-		key.key = ""
-	}
-	if b.cfg.Shared || opts.Era == mcpwire.EraModern {
-		// What several clients share can ask none of them (AG-26).
-		opts.Capabilities, opts.ClientInfo, opts.OnMessage = nil, nil, nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c := b.conns[key]
-	if c == nil {
-		c = newConn(b, key, opts)
-		if b.conns == nil {
-			c.closed = true
-		} else {
-			b.conns[key] = c
-		}
-	}
-	c.refs++
-	return &Session{conn: c, calls: make(map[string]*call)}
-}
-
-// closeAll ends everything and waits for it.
-func (b *Backend) closeAll() {
-	b.mu.Lock()
-	conns := b.conns
-	b.conns = nil
-	b.mu.Unlock()
-	b.stop()
-	for _, c := range conns {
-		b.running.Go(c.close)
-	}
-	b.running.Go(b.lister.close)
-	b.running.Wait()
-	if b.transport != nil {
-		b.transport.CloseIdleConnections()
 	}
 }

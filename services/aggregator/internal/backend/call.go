@@ -2,34 +2,14 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 
+	"go.uber.org/zap"
+
 	"vmcp/internal/mcpwire"
 )
-
-// A link is an open way to the backend: Streamable HTTP or a child process.
-type link interface {
-	era() mcpwire.Era
-	hello() *hello // never nil on an open link
-	// exchange sends a request and hands each message that comes for it to recv, until recv says that it was the last.
-	exchange(ctx context.Context, out *outgoing, recv receiver) error
-	post(ctx context.Context, body []byte, header http.Header) error
-	close()
-}
-
-// outgoing is a request as it goes to the backend.
-type outgoing struct {
-	id     mcpwire.RawID // ours
-	method string
-	body   []byte
-	header http.Header // HTTP only
-
-	onHeader func(http.Header) // gets the header of the HTTP response; may be nil
-}
-
-// receiver takes one message of a backend and its HTTP status; it says whether the message ends the exchange.
-type receiver func(r mcpwire.Reply, status int) (done bool, err error)
 
 // Request is one request of a client.
 type Request struct {
@@ -53,41 +33,31 @@ type Message struct {
 
 // call is one Do in progress.
 type call struct {
-	s      *Session
-	req    Request
-	client mcpwire.Era
-	sink   func(Message) error
+	hop  // its wire and id are guarded by Session.mu until it runs
+	s    *Session
+	sink func(Message) error
 
-	wire  mcpwire.Era
-	id    mcpwire.RawID // ours, also as progress token
-	token mcpwire.RawID // the client's progress token; nil without
-	sent  bool          // something went to the sink
-
+	sent    bool // something went to the sink
 	sinkErr error
 
-	link      link // where it runs; guarded by Session.mu, as are wire and id until it runs
+	link      link // where it runs; guarded by Session.mu
 	cancel    context.CancelFunc
 	cancelled atomic.Bool // by Session.Cancel
 }
 
 // run sends the request over l and serves what comes back.
 func (c *call) run(ctx context.Context, l link) error {
-	conn := c.s.conn
 	if !c.req.Message.Rule.In(c.wire) { // HM-4, between eras that are not bridged; others the gateway answers itself
 		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeMethodNotFound, "the server behind this gateway does not have this method", nil))
 	}
-	if conn.b.volunteersRoots(c.req.Message) {
+	if c.b.volunteersRoots(c.req.Message) {
 		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeInvalidParams, "params.inputResponses: this server is told of no roots", nil))
 	}
-	out, err := c.outgoing(ctx)
-	if err != nil {
-		return err
-	}
-	err = l.exchange(ctx, out, func(r mcpwire.Reply, status int) (bool, error) {
+	err := l.exchange(ctx, c.outgoing(), func(r mcpwire.Reply, status int) (bool, error) {
 		return c.receive(ctx, l, r, status)
 	})
-	if err != nil && c.sent && isRejection(err) {
-		return conn.b.errorf(ErrInvalidReply, true, "after other messages: %w", err)
+	if err != nil && c.sent && classify(err, c.wire).repeat {
+		return c.b.errorf(ErrInvalidReply, true, "after other messages: %w", err)
 	}
 	return err
 }
@@ -104,7 +74,6 @@ func (c *call) deliver(m Message) error {
 
 // receive handles one message that came for this call.
 func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int) (done bool, err error) {
-	conn := c.s.conn
 	switch r.Kind {
 	case mcpwire.KindResponse:
 		if err := c.respond(r, status); err != nil {
@@ -113,19 +82,20 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 		return true, nil
 
 	case mcpwire.KindRequest:
-		if c.client == mcpwire.EraLegacy && !conn.b.cfg.Shared && c.wire == mcpwire.EraLegacy && conn.b.mayAsk(r.Method) {
+		if c.client == mcpwire.EraLegacy && !c.b.cfg.Shared && c.wire == mcpwire.EraLegacy && c.b.mayAsk(r.Method) {
 			return false, c.deliver(Message{Kind: r.Kind, Method: r.Method, ID: r.ID, Raw: r.Body.Text, Status: status})
 		}
-		return false, conn.b.refuse(ctx, l, r)
+		return false, c.b.refuse(ctx, l, r)
 	}
 
-	if conn.b.noteListChange(r.Method) {
+	if c.b.noteListChange(r.Method) {
 		return false, nil
 	}
 	raw := r.Body.Text
 	switch r.Method {
 	case "notifications/resources/updated": // part of no call: it goes where each delivery is judged
-		return false, conn.unsolicited(ctx, l, r)
+		c.s.conn.unsolicited(r, nil)
+		return false, nil
 	case "notifications/progress":
 		var ok bool
 		if raw, ok = c.restoreToken(r); !ok {
@@ -141,7 +111,7 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 
 // respond checks a response and hands it on in the form of the client's era.
 func (c *call) respond(r mcpwire.Reply, status int) error {
-	b := c.s.conn.b
+	b := c.b
 	// An error of a request that could not be read has no id; on the stream of one request it can only be that one's.
 	if string(r.ID) != string(c.id) && !(r.ID == nil && r.ErrorSpan.Exists()) {
 		return b.errorf(ErrInvalidReply, true, "the response has another id")
@@ -149,15 +119,13 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 	if c.cancelled.Load() { // whatever it still says
 		return b.errorf(ErrCancelled, true, "answered after the cancellation")
 	}
-	switch code := r.ErrorCode(); {
-	case code == mcpwire.CodeUnsupportedVersion:
-		return errEraChanged
-	case c.wire != mcpwire.EraModern:
-	case code == mcpwire.CodeHeaderMismatch:
-		return errStaleHeaders
-	case status == http.StatusBadRequest && code <= -32000 && code >= -32019: // no modern error: BR-3
-		b.facts.Store(nil)
-		c.s.conn.discard(c.link)
+	if r.ErrorSpan.Exists() {
+		answered := &rpcError{code: r.ErrorCode(), status: status}
+		v := classify(answered, c.wire)
+		if v.repeat {
+			return answered
+		}
+		c.s.conn.heed(v, c.link)
 	}
 	raw, err := c.restore(r)
 	if err != nil {
@@ -170,4 +138,100 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 		status = http.StatusOK
 	}
 	return c.deliver(Message{Kind: mcpwire.KindResponse, ID: c.req.Message.ID, Raw: raw, Status: status})
+}
+
+// Do sends one request and calls sink for each message that belongs to it, in order, the response last. It returns
+// after the response, or with an *Error, the sink's error, or the cause of ctx. A sink that blocks holds up this call
+// only. After an error the sink has seen no response.
+func (s *Session) Do(ctx context.Context, req Request, sink func(Message) error) error {
+	b := s.conn.b
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
+	defer cancel()
+
+	c := &call{s: s, sink: sink, cancel: cancel,
+		hop: hop{b: b, req: req, client: s.conn.key.era, declared: s.conn.declared}}
+	id := string(req.Message.ID)
+	s.mu.Lock()
+	s.calls[id] = c
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		if s.calls[id] == c {
+			delete(s.calls, id)
+		}
+		s.mu.Unlock()
+	}()
+	s.conn.begin()
+	defer s.conn.end()
+
+	for attempt := 0; ; attempt++ {
+		l, err := s.conn.open(ctx)
+		if err != nil {
+			return err
+		}
+		c.at(l)
+		err = c.run(ctx, l)
+		if err == nil {
+			if req.Message.Method == "resources/subscribe" {
+				s.Listen()
+			}
+			return nil
+		}
+		if c.sinkErr != nil {
+			c.abandon(ctx, l)
+			return c.sinkErr
+		}
+		v := classify(err, l.era())
+		s.conn.heed(v, l)
+		if v.repeat && attempt == 0 && ctx.Err() == nil {
+			b.log.Info("repeating a request that was refused unexecuted", zap.Error(err))
+			if v.relist {
+				if _, err := b.List(ctx); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		c.abandon(ctx, l)
+		if c.cancelled.Load() {
+			return b.errorf(ErrCancelled, true, "cancelled by the client")
+		}
+		return b.fail(ctx, err, !v.repeat)
+	}
+}
+
+// at notes where the call is running.
+func (c *call) at(l link) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.link, c.wire, c.id = l, l.era(), c.s.conn.mint()
+}
+
+// abandon tells the backend that nobody waits any more: where the time is up, and where a modern client closed its
+// stream, which is its way to cancel. A legacy client's disconnect is no cancellation (HL-6). A modern backend sees
+// the stream close.
+func (c *call) abandon(ctx context.Context, l link) {
+	if ctx.Err() == nil && c.sinkErr == nil || c.cancelled.Load() {
+		return
+	}
+	timeout := errors.Is(context.Cause(ctx), ErrTimeout)
+	if timeout || c.client == mcpwire.EraModern {
+		c.sendCancel(context.WithoutCancel(ctx), l, "")
+	}
+}
+
+// sendCancel tells a backend with sessions, or any child, that a request is no longer wanted.
+func (c *call) sendCancel(ctx context.Context, l link, reason string) {
+	if _, http := l.(*httpLink); http && l.era() == mcpwire.EraModern {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, partingTimeout)
+	defer cancel()
+	body := append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), c.id...)
+	if reason != "" {
+		body = append(append(body, `,"reason":`...), mcpwire.Quote(reason)...)
+	}
+	if err := l.post(ctx, append(body, "}}"...), nil); err != nil {
+		c.b.log.Debug("a cancellation did not reach the backend", zap.Error(err))
+	}
 }

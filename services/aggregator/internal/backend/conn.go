@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
 
@@ -24,15 +23,30 @@ type conn struct {
 	ids     atomic.Int64
 	opening chan struct{} // a lock that a context can give up waiting for
 
+	refs int // Sessions; guarded by Backend.mu
+
 	mu      sync.Mutex
-	refs    int // Sessions; guarded by Backend.mu
-	link    link
+	up      opened
 	closed  bool
 	busy    int       // calls in progress
 	idle    time.Time // since when there are none
 	listens bool      // the standalone stream is wanted
-	unlist  context.CancelFunc
 }
+
+// opened is a link and what ends with it. The zero value: there is none.
+type opened struct {
+	link   link
+	unlist context.CancelFunc // ends the reading of its standalone stream; nil where nobody reads it
+}
+
+// reason says why a link is dropped.
+type reason uint8
+
+const (
+	whyLost  reason = iota // the backend does not know it any more, or it is of no use
+	whyIdle                // nobody calls; while somebody does, it stays
+	whyEnded               // the session is given up: no other is opened in its place
+)
 
 var errClosed = errors.New("the session is closed")
 
@@ -61,7 +75,7 @@ func (c *conn) end() {
 func (c *conn) current() link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.link
+	return c.up.link
 }
 
 // open returns the link, opened by the first caller that needs it.
@@ -85,7 +99,7 @@ func (c *conn) open(ctx context.Context) (link, error) {
 	c.mu.Lock()
 	closed, listens := c.closed, c.listens
 	if !closed {
-		c.link = l
+		c.up = opened{link: l}
 	}
 	c.mu.Unlock()
 	if closed {
@@ -100,123 +114,34 @@ func (c *conn) open(ctx context.Context) (link, error) {
 
 func (c *conn) live() (link, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	l, closed := c.up.link, c.closed
+	c.mu.Unlock()
+	if closed {
 		return nil, c.b.errorf(ErrUnavailable, false, "%w", errClosed)
 	}
-	if s, ok := c.link.(*stdioLink); ok && s.exited() {
-		c.link = nil
-		c.b.running.Go(s.close)
+	if s, ok := l.(*stdioLink); ok && s.exited() {
+		c.drop(l, whyLost)
+		return nil, nil
 	}
-	return c.link, nil
+	return l, nil
 }
 
-// discard drops a link that the backend no longer honours.
-func (c *conn) discard(l link) {
+// drop gives up the link, if it is still l or l is nil, and with it what ends with it.
+func (c *conn) drop(l link, why reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link != l {
+	c.closed = c.closed || why == whyEnded
+	up := c.up
+	if up.link == nil || l != nil && up.link != l || why == whyIdle && c.busy > 0 {
 		return
 	}
-	c.link = nil
-	if c.unlist != nil {
-		c.unlist()
-		c.unlist = nil
+	c.up = opened{}
+	if up.unlist != nil {
+		up.unlist()
 	}
-	if s, ok := l.(*stdioLink); ok {
-		c.b.running.Go(s.close)
+	if _, child := up.link.(*stdioLink); child || why != whyLost { // a lost HTTP session is not there to be ended
+		c.b.running.Go(up.link.close)
 	}
-}
-
-// close ends the session at the backend.
-func (c *conn) close() {
-	c.mu.Lock()
-	l := c.link
-	c.link, c.closed = nil, true
-	if c.unlist != nil {
-		c.unlist()
-		c.unlist = nil
-	}
-	c.mu.Unlock()
-	if l != nil {
-		l.close()
-	}
-}
-
-// release gives back one Session's hold.
-func (c *conn) release() {
-	c.b.mu.Lock()
-	c.refs--
-	ends := c.refs == 0 && c.key.era == mcpwire.EraLegacy && !c.b.cfg.Shared
-	if ends && c.b.conns[c.key] == c {
-		delete(c.b.conns, c.key)
-	}
-	c.b.mu.Unlock()
-	c.mu.Lock()
-	c.idle = time.Now()
-	c.mu.Unlock()
-	if ends {
-		c.b.running.Go(c.close)
-	}
-}
-
-// reap closes sessions that nobody holds and children that nobody calls, idle for idleTimeout at the time now.
-func (b *Backend) reap(now time.Time) {
-	b.mu.Lock()
-	var old []*conn
-	for key, c := range b.conns {
-		c.mu.Lock()
-		idle := c.busy == 0 && now.Sub(c.idle) >= idleTimeout
-		c.mu.Unlock()
-		switch {
-		case idle && c.refs == 0:
-			delete(b.conns, key)
-			old = append(old, c)
-		case idle && b.cfg.Transport == gatewayconfig.TransportStdio:
-			c.discardIdle()
-		}
-	}
-	b.mu.Unlock()
-	b.lister.mu.Lock()
-	idle := b.lister.busy == 0 && now.Sub(b.lister.idle) >= idleTimeout
-	b.lister.mu.Unlock()
-	if idle {
-		b.lister.discardIdle()
-	}
-	for _, c := range old {
-		b.running.Go(c.close)
-	}
-}
-
-// discardIdle closes the link but keeps the session: the next call opens it again.
-func (c *conn) discardIdle() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if l := c.link; l != nil && c.busy == 0 {
-		c.link = nil
-		c.b.running.Go(l.close)
-	}
-}
-
-// evict makes room for one more child by closing the longest idle one that no Session holds.
-func (b *Backend) evict() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var oldest *conn
-	var since time.Time
-	for _, c := range b.conns {
-		c.mu.Lock()
-		if c.refs == 0 && c.busy == 0 && c.link != nil && (oldest == nil || c.idle.Before(since)) {
-			oldest, since = c, c.idle
-		}
-		c.mu.Unlock()
-	}
-	if oldest == nil {
-		return false
-	}
-	delete(b.conns, oldest.key)
-	b.running.Go(oldest.close)
-	return true
 }
 
 // refuse answers a request of the backend that no client can be asked: ping with a result, everything else -32601.
@@ -231,17 +156,16 @@ func (b *Backend) refuse(ctx context.Context, l link, r mcpwire.Reply) error {
 	return l.post(ctx, answer, nil)
 }
 
-// unsolicited handles what the backend sends outside of any call.
-func (c *conn) unsolicited(ctx context.Context, l link, r mcpwire.Reply) error {
+// unsolicited handles what the backend sends outside of any call. refuse answers a request that no client is asked.
+func (c *conn) unsolicited(r mcpwire.Reply, refuse func(mcpwire.Reply)) {
 	switch {
-	case r.Kind == mcpwire.KindResponse: // to a call that has ended
+	case r.Kind == mcpwire.KindResponse, r.Method == "notifications/progress": // of a call that has ended
 	case r.Kind == mcpwire.KindNotification && c.b.noteListChange(r.Method):
 	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || !c.b.mayAsk(r.Method)):
-		return c.b.refuse(ctx, l, r)
+		refuse(r)
 	case c.opts.OnMessage != nil:
 		c.opts.OnMessage(r)
 	}
-	return nil
 }
 
 // noteListChange reports a list_changed notification. Those are not passed on: the gateway tells its clients about its

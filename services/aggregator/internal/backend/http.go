@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -17,13 +16,6 @@ import (
 	"time"
 
 	"vmcp/internal/mcpwire"
-)
-
-// How a request was refused before it was executed; each allows one repetition (PC-4).
-var (
-	errSessionGone  = errors.New("the session is gone")         // 404 for our Mcp-Session-Id
-	errEraChanged   = errors.New("the protocol era is another") // -32022
-	errStaleHeaders = errors.New("the tool's schema changed")   // -32020 (HV-8)
 )
 
 const (
@@ -132,42 +124,6 @@ func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) e
 }
 
 func isJSON(contentType string) bool { return strings.HasPrefix(contentType, "application/json") }
-
-// refusesUs: these are about the gateway and its credentials, not about the client's request, whatever the body says.
-func refusesUs(status int) bool {
-	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusTooManyRequests:
-		return true
-	}
-	return false
-}
-
-// statusError is the failure that an HTTP status without a JSON-RPC body means, or one about the gateway itself.
-func (l *httpLink) statusError(resp *http.Response) error {
-	io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
-	kind, ran := ErrUnavailable, true
-	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		kind, ran = ErrRefused, false
-	case http.StatusTooManyRequests:
-		kind, ran = ErrBusy, false
-	}
-	return &Error{Backend: l.b.cfg.Name, Kind: kind, Ran: ran, Err: &statusError{resp.StatusCode}}
-}
-
-type statusError struct{ status int }
-
-func (e *statusError) Error() string {
-	if e.status < 400 {
-		return fmt.Sprintf("HTTP status %d: redirects are not followed", e.status)
-	}
-	return fmt.Sprintf("HTTP status %d", e.status)
-}
-
-// contradicts says that a modern server would not have answered so.
-func (e *statusError) contradicts() bool {
-	return e.status == http.StatusBadRequest || e.status == http.StatusNotFound || e.status == http.StatusMethodNotAllowed
-}
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 

@@ -61,7 +61,7 @@ func (b *Backend) List(ctx context.Context) (*Listing, error) {
 	defer cancel()
 	if f := b.facts.Load(); f != nil && time.Since(f.at) > probeAgain {
 		b.facts.CompareAndSwap(f, nil)
-		b.lister.discardIdle()
+		b.lister.drop(nil, whyIdle)
 	}
 	b.lister.begin()
 	defer b.lister.end()
@@ -74,16 +74,12 @@ func (b *Backend) List(ctx context.Context) (*Listing, error) {
 		if err == nil {
 			return listing, nil
 		}
-		var rpc *rpcError
-		changed := errors.As(err, &rpc) && rpc.code == mcpwire.CodeUnsupportedVersion
-		if changed {
-			b.facts.Store(nil)
-		}
-		if attempt > 0 || !changed && !errors.Is(err, errSessionGone) || ctx.Err() != nil {
-			b.lister.discard(l) // the next List starts afresh
+		v := classify(err, l.era())
+		v.drop = true // also after other errors the next List starts afresh
+		b.lister.heed(v, l)
+		if attempt > 0 || !v.repeat || ctx.Err() != nil {
 			return nil, b.fail(ctx, err, false)
 		}
-		b.lister.discard(l)
 	}
 }
 

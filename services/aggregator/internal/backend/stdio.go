@@ -15,10 +15,6 @@ import (
 	"vmcp/internal/stdio"
 )
 
-// maxQueued bounds what one call may have waiting for its client, in bytes: all calls of a child share its output, and
-// one that does not read must not hold up the others (AG-29).
-const maxQueued = 64 << 20
-
 // stdioLink is a child process. All messages come on one stream, so they are told apart by id and progress token.
 type stdioLink struct {
 	b       *Backend
@@ -36,17 +32,6 @@ type stdioLink struct {
 	mu    sync.Mutex
 	calls []*mailbox // in progress, in the order they began
 	err   error      // the stream has ended
-}
-
-// mailbox holds the messages for one call until its Do takes them.
-type mailbox struct {
-	id   string
-	wake chan struct{} // holds one token while there may be something
-
-	mu     sync.Mutex
-	queue  [][]byte
-	queued int
-	err    error
 }
 
 func (l *stdioLink) era() mcpwire.Era { return mcpwire.Era(l.wire.Load()) }
@@ -175,34 +160,6 @@ func (l *stdioLink) remove(box *mailbox) {
 	l.calls = slices.DeleteFunc(l.calls, func(b *mailbox) bool { return b == box })
 }
 
-func (b *mailbox) take() ([][]byte, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	messages := b.queue
-	b.queue, b.queued = nil, 0
-	return messages, b.err
-}
-
-// put adds a message, or with a nil message ends the mailbox with err.
-func (b *mailbox) put(msg []byte, err error) {
-	b.mu.Lock()
-	switch {
-	case b.err != nil:
-	case err != nil:
-		b.err = err
-	case b.queued+len(msg) > maxQueued:
-		b.queue, b.err = nil, errors.New("more than 64 MiB wait for a client that does not read")
-	default:
-		b.queue = append(b.queue, msg)
-		b.queued += len(msg)
-	}
-	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
 // read routes the child's messages until its stream ends, which fails all calls at once.
 func (l *stdioLink) read() {
 	for {
@@ -246,55 +203,45 @@ func (l *stdioLink) end(err error) {
 // route hands one message to the call it belongs to. Responses name it by id, progress by token. Of the rest nobody
 // can say: it goes to the call that began last, since a request of the server is part of one (AG-26), or outside.
 func (l *stdioLink) route(r mcpwire.Reply) {
-	key := string(r.ID)
-	shared := l.b.cfg.Shared
+	var box *mailbox
+	l.mu.Lock()
 	switch {
 	case r.Kind == mcpwire.KindResponse && r.ID == nil: // an error of a request that could not be read
-		l.mu.Lock()
 		if len(l.calls) == 1 {
-			key = l.calls[0].id
+			box = l.calls[0]
 		}
-		l.mu.Unlock()
 	case r.Kind == mcpwire.KindResponse:
+		box = l.callOf(r.ID)
 	case r.Method == "notifications/progress":
 		params, _ := r.Params()
-		key = string(params.Raw("progressToken"))
-	case r.Kind == mcpwire.KindNotification && l.b.noteListChange(r.Method):
-		return
-	case shared, r.Kind == mcpwire.KindRequest && !l.b.mayAsk(r.Method), r.Method == "notifications/resources/updated":
-		key = ""
+		box = l.callOf(params.Raw("progressToken"))
+	case l.b.cfg.Shared, r.Kind == mcpwire.KindRequest && !l.b.mayAsk(r.Method), r.Method == "notifications/resources/updated", mcpwire.IsListChanged(r.Method):
 	default:
-		l.mu.Lock()
-		var last *mailbox
 		if n := len(l.calls); n > 0 {
-			last = l.calls[n-1]
+			box = l.calls[n-1]
 		}
-		l.mu.Unlock()
-		if last != nil {
-			last.put(slices.Clone(r.Body.Text), nil)
-			return
-		}
-		key = ""
-	}
-	l.mu.Lock()
-	at := slices.IndexFunc(l.calls, func(b *mailbox) bool { return b.id == key })
-	var box *mailbox
-	if at >= 0 {
-		box = l.calls[at]
 	}
 	l.mu.Unlock()
-	switch {
-	case box != nil:
+	if box != nil {
 		box.put(slices.Clone(r.Body.Text), nil)
-	case r.Kind == mcpwire.KindRequest && (l.conn.opts.OnMessage == nil || !l.b.mayAsk(r.Method)):
+		return
+	}
+	l.conn.unsolicited(r, func(r mcpwire.Reply) {
 		select {
 		case l.replies <- mcpwire.Reply{Kind: r.Kind, Method: r.Method, ID: slices.Clone(r.ID)}:
 		default:
 			l.b.log.Warn("the server asks faster than it reads answers")
 		}
-	case r.Kind != mcpwire.KindResponse && r.Method != "notifications/progress" && l.conn.opts.OnMessage != nil:
-		l.conn.opts.OnMessage(r)
+	})
+}
+
+// callOf is the call with this id of ours, or nil. Callers hold mu.
+func (l *stdioLink) callOf(id []byte) *mailbox {
+	at := slices.IndexFunc(l.calls, func(b *mailbox) bool { return b.id == string(id) })
+	if at < 0 {
+		return nil
 	}
+	return l.calls[at]
 }
 
 // refuseAll answers what no client can be asked. It is apart from read: a child that is blocked writing to us may not

@@ -1,0 +1,49 @@
+package backend
+
+import (
+	"errors"
+	"sync"
+)
+
+// maxQueued bounds what one call may have waiting for its client, in bytes: all calls of a child share its output, and
+// one that does not read must not hold up the others (AG-29).
+const maxQueued = 64 << 20
+
+// mailbox holds the messages for one call until its Do takes them.
+type mailbox struct {
+	id   string
+	wake chan struct{} // holds one token while there may be something
+
+	mu     sync.Mutex
+	queue  [][]byte
+	queued int
+	err    error
+}
+
+func (b *mailbox) take() ([][]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	messages := b.queue
+	b.queue, b.queued = nil, 0
+	return messages, b.err
+}
+
+// put adds a message, or with a nil message ends the mailbox with err.
+func (b *mailbox) put(msg []byte, err error) {
+	b.mu.Lock()
+	switch {
+	case b.err != nil:
+	case err != nil:
+		b.err = err
+	case b.queued+len(msg) > maxQueued:
+		b.queue, b.err = nil, errors.New("more than 64 MiB wait for a client that does not read")
+	default:
+		b.queue = append(b.queue, msg)
+		b.queued += len(msg)
+	}
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,135 @@
+package backend
+
+import (
+	"time"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+// release gives back one Session's hold.
+func (c *conn) release() {
+	c.b.mu.Lock()
+	c.refs--
+	ends := c.refs == 0 && c.key.era == mcpwire.EraLegacy && !c.b.cfg.Shared
+	if ends && c.b.conns[c.key] == c {
+		delete(c.b.conns, c.key)
+	}
+	c.b.mu.Unlock()
+	c.mu.Lock()
+	c.idle = time.Now()
+	c.mu.Unlock()
+	if ends {
+		c.drop(nil, whyEnded)
+	}
+}
+
+// reap closes sessions that nobody holds and children that nobody calls, idle for idleTimeout at the time now.
+func (b *Backend) reap(now time.Time) {
+	b.mu.Lock()
+	var old []*conn
+	for key, c := range b.conns {
+		c.mu.Lock()
+		idle := c.busy == 0 && now.Sub(c.idle) >= idleTimeout
+		c.mu.Unlock()
+		switch {
+		case idle && c.refs == 0:
+			delete(b.conns, key)
+			old = append(old, c)
+		case idle && b.cfg.Transport == gatewayconfig.TransportStdio:
+			c.drop(nil, whyIdle)
+		}
+	}
+	b.mu.Unlock()
+	b.lister.mu.Lock()
+	idle := b.lister.busy == 0 && now.Sub(b.lister.idle) >= idleTimeout
+	b.lister.mu.Unlock()
+	if idle {
+		b.lister.drop(nil, whyIdle)
+	}
+	for _, c := range old {
+		c.drop(nil, whyEnded)
+	}
+}
+
+// evict makes room for one more child by closing the longest idle one that no Session holds.
+func (b *Backend) evict() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var oldest *conn
+	var since time.Time
+	for _, c := range b.conns {
+		c.mu.Lock()
+		if c.refs == 0 && c.busy == 0 && c.up.link != nil && (oldest == nil || c.idle.Before(since)) {
+			oldest, since = c, c.idle
+		}
+		c.mu.Unlock()
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(b.conns, oldest.key)
+	oldest.drop(nil, whyEnded)
+	return true
+}
+
+// connKey names a session with the backend. Clients of different eras never share one.
+type connKey struct {
+	era mcpwire.Era
+	key string
+}
+
+// SessionOptions say for whom a session is.
+type SessionOptions struct {
+	Era          mcpwire.Era // of the client; a backend that speaks both is spoken to in this one (BR-6)
+	Key          string      // legacy: the client session; modern: the principal
+	Version      string      // legacy: the version negotiated with the client
+	ClientInfo   []byte      // legacy: the client's clientInfo for initialize, JSON; nil: ours
+	Capabilities []byte      // legacy: the client's capabilities, JSON; nil: {}
+	// OnMessage gets what the backend sends outside of any call, as the backend wrote it; valid until it returns, and
+	// it must not block. Nil: requests are refused, notifications dropped.
+	OnMessage func(msg mcpwire.Reply)
+}
+
+// Session returns the session for opts, opened at its first Do. Sessions of one era and key share what is open at the
+// backend; with the annotation vmcp/sessions: shared, all of an era do.
+func (b *Backend) Session(opts SessionOptions) *Session {
+	key := connKey{opts.Era, opts.Key}
+	if b.cfg.Shared {
+		key.key = ""
+	}
+	if b.cfg.Shared || opts.Era == mcpwire.EraModern {
+		// What several clients share can ask none of them (AG-26).
+		opts.Capabilities, opts.ClientInfo, opts.OnMessage = nil, nil, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.conns[key]
+	if c == nil {
+		c = newConn(b, key, opts)
+		if b.conns == nil {
+			c.closed = true
+		} else {
+			b.conns[key] = c
+		}
+	}
+	c.refs++
+	return &Session{conn: c, calls: make(map[string]*call)}
+}
+
+// closeAll ends everything and waits for it.
+func (b *Backend) closeAll() {
+	b.mu.Lock()
+	conns := b.conns
+	b.conns = nil
+	b.mu.Unlock()
+	b.stop()
+	for _, c := range conns {
+		c.drop(nil, whyEnded)
+	}
+	b.lister.drop(nil, whyEnded)
+	b.running.Wait()
+	if b.transport != nil {
+		b.transport.CloseIdleConnections()
+	}
+}

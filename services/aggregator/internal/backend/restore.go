@@ -1,0 +1,160 @@
+package backend
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vmcp/internal/mcpwire"
+)
+
+// restoreToken gives a progress notification the client's token. False: it belongs to no call of this client (PC-1).
+func (h *hop) restoreToken(r mcpwire.Reply) ([]byte, bool) {
+	params, ok := r.Params()
+	if !ok || h.token == nil {
+		return nil, false
+	}
+	token, ok := params.Find("progressToken")
+	if !ok || !bytes.Equal(r.Body.Text[token.Start:token.End], h.id) {
+		return nil, false
+	}
+	return mcpwire.Splice(r.Body.Text, mcpwire.Edit{Start: token.Start, End: token.End, With: h.token}), true
+}
+
+// wantsLog says whether a modern client asked for a log message of this level with this request (HM-9).
+func (h *hop) wantsLog(r mcpwire.Reply) bool {
+	asked, _ := h.req.Message.Meta.String(mcpwire.MetaLogLevel)
+	params, _ := r.Params()
+	level, _ := params.String("level")
+	least := slices.Index(mcpwire.LogLevels, asked)
+	return least >= 0 && slices.Index(mcpwire.LogLevels, level) >= least
+}
+
+// restore makes a response the client's: its id, and the fields of its era.
+func (h *hop) restore(r mcpwire.Reply) ([]byte, error) {
+	edits := make([]mcpwire.Edit, 0, 6)
+	if id := r.IDSpan; id.Exists() {
+		edits = append(edits, mcpwire.Edit{Start: id.Start, End: id.End, With: h.req.Message.ID})
+	} else if at, ok := r.Body.Find("id"); ok { // null
+		edits = append(edits, mcpwire.Edit{Start: at.Start, End: at.End, With: h.req.Message.ID})
+	} else {
+		edits = append(edits, r.Body.Change(nil, mcpwire.Field{Name: "id", Value: h.req.Message.ID})...)
+	}
+	var more []mcpwire.Edit
+	var err error
+	switch {
+	case r.ErrorSpan.Exists():
+		more, err = h.errorEdits(r)
+	case h.wire == mcpwire.EraModern:
+		more, err = h.modernResult(r)
+	case h.client == mcpwire.EraModern:
+		more, err = h.legacyResult(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return mcpwire.Splice(r.Body.Text, append(edits, more...)...), nil
+}
+
+// errorEdits: -32002 and -32042 are never shown to a modern client (docs/rules.md#errors).
+func (h *hop) errorEdits(r mcpwire.Reply) ([]mcpwire.Edit, error) {
+	o, ok := r.Error()
+	if !ok {
+		return nil, h.b.errorf(ErrInvalidReply, true, "error is no object")
+	}
+	code, ok := o.Find("code")
+	if !ok {
+		return nil, h.b.errorf(ErrInvalidReply, true, "error has no code")
+	}
+	if h.client != mcpwire.EraModern {
+		return nil, nil
+	}
+	to := 0
+	switch r.ErrorCode() {
+	case -32002:
+		to = mcpwire.CodeInvalidParams
+	case -32042:
+		to = mcpwire.CodeInternal
+	default:
+		return nil, nil
+	}
+	return []mcpwire.Edit{{Start: code.Start, End: code.End, With: strconv.AppendInt(nil, int64(to), 10)}}, nil
+}
+
+// modernResult takes a modern backend's result to a client of either era.
+func (h *hop) modernResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
+	b := h.b
+	o, ok := r.Result()
+	if !ok {
+		return nil, b.errorf(ErrInvalidReply, true, "result is no object")
+	}
+	kind, ok := o.String("resultType")
+	if !ok && o.Raw("resultType") != nil {
+		return nil, b.errorf(ErrInvalidReply, true, "resultType is no string")
+	}
+	switch kind {
+	case "", "complete":
+	case "input_required":
+		switch h.req.Message.Method { // MR-1
+		case "tools/call", "prompts/get", "resources/read":
+		default:
+			return nil, b.errorf(ErrInvalidReply, true, "input_required in reply to %s", h.req.Message.Method)
+		}
+		if h.client == mcpwire.EraLegacy {
+			return nil, b.errorf(ErrNeedsInput, true, "%s was answered with input_required", h.req.Message.Method)
+		}
+		if method, bad := b.asksTooMuch(o); bad {
+			return nil, b.errorf(ErrInvalidReply, true, "input_required asks for %q, which no client is asked for this backend", method)
+		}
+	default: // HM-5; an extension's value too: none is declared
+		return nil, b.errorf(ErrInvalidReply, true, "unknown resultType")
+	}
+	if h.client == mcpwire.EraLegacy {
+		return resultEdits(o, nil, func(name string) bool {
+			return name == "resultType" || name == "ttlMs" || name == "cacheScope"
+		}), nil
+	}
+	var fields []mcpwire.Field
+	if kind == "" {
+		fields = append(fields, mcpwire.Field{Name: "resultType", Value: []byte(`"complete"`)})
+	}
+	return resultEdits(o, b.cfg.ServerInfo, nil, fields...), nil
+}
+
+// legacyResult gives a legacy backend's result the fields that a modern client demands.
+func (h *hop) legacyResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
+	b := h.b
+	o, ok := r.Result()
+	if !ok {
+		return nil, b.errorf(ErrInvalidReply, true, "result is no object")
+	}
+	fields := []mcpwire.Field{{Name: "resultType", Value: []byte(`"complete"`)}}
+	if m := h.req.Message.Method; m == "resources/read" || strings.HasSuffix(m, "/list") { // CA-1, CA-3
+		if o.Raw("ttlMs") == nil {
+			fields = append(fields, mcpwire.Field{Name: "ttlMs", Value: []byte("0")})
+		}
+		if o.Raw("cacheScope") == nil {
+			fields = append(fields, mcpwire.Field{Name: "cacheScope", Value: []byte(`"private"`)})
+		}
+	}
+	return resultEdits(o, b.cfg.ServerInfo, nil, fields...), nil
+}
+
+// resultEdits change the members of a result, and in its _meta drop the reserved fields and write our serverInfo, if
+// there is one to write.
+func resultEdits(result mcpwire.Object, serverInfo []byte, drop func(string) bool, fields ...mcpwire.Field) []mcpwire.Edit {
+	var info []mcpwire.Field
+	if serverInfo != nil {
+		info = []mcpwire.Field{{Name: mcpwire.MetaServerInfo, Value: serverInfo}}
+	}
+	var edits []mcpwire.Edit
+	if at, ok := result.Find("_meta"); ok {
+		if meta, err := mcpwire.ParseObject(result.Text, at.Start, at.End); err == nil {
+			edits = meta.Change(reserved, info...)
+		}
+	} else if info != nil {
+		fields = append(fields, mcpwire.Field{Name: "_meta", Value: object(info)})
+	}
+	return append(edits, result.Change(drop, fields...)...)
+}
