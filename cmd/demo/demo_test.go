@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +44,30 @@ func TestCompare(t *testing.T) {
 	seen[people[0]]["github-backend_new"] = cell{true, "not called"}
 	if wrong := compare(seen); len(wrong) != 1 || !strings.Contains(wrong[0], "github-backend_new") {
 		t.Errorf("an unknown tool: %q, want one line about it", wrong)
+	}
+}
+
+// The lines of the table that README.md shows are lines of it.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := strings.Cut(string(readme), "```text\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	var table bytes.Buffer
+	(&demo{out: &table}).table(asTheGuideSays())
+	lines := strings.Split(table.String(), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	for line := range strings.Lines(shown) {
+		if line = strings.TrimRight(line, " \n"); line != "…" && !slices.Contains(lines, line) {
+			t.Errorf("README.md shows\n%s\nwhich is not in\n%s", line, &table)
+		}
+	}
+	if !strings.Contains(shown, "delete_namespace") {
+		t.Errorf("README.md shows no table but %q", shown)
 	}
 }
 
