@@ -208,3 +208,14 @@ func forWorlds(t *testing.T, n int, f func(t *testing.T, w world)) {
 }
 
 var allAtoms = slices.Concat(callerAtoms, itemAtoms, requestAtoms, argAtoms)
+
+// wantMany: a test by random policies says little if what it is about has hardly happened.
+func wantMany(t *testing.T, got, want int) {
+	t.Helper()
+	if testing.Short() {
+		want /= 50
+	}
+	if got < want {
+		t.Errorf("only %d: the test says little", got)
+	}
+}
