@@ -152,8 +152,8 @@ func (b *Backend) Summary() string {
 
 // Reason is the last failure in few words: of what a program wrote before its end, what says why.
 func (b *Backend) Reason() string {
-	what := strings.TrimPrefix(b.LastFailure, "backend "+b.Backend+": ")
-	what = strings.TrimPrefix(what, "backend unavailable: ")
+	what := strings.ReplaceAll(b.LastFailure, "backend "+b.Backend+": ", "") // at its head, and where it was wrapped again
+	what = strings.ReplaceAll(what, "backend unavailable: ", "")
 	what, wrote, ok := strings.Cut(what, "; it last wrote: ")
 	if !ok {
 		return what
