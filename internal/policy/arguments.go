@@ -17,6 +17,7 @@ type arguments struct {
 	scalars types.RecordMap // arg_<k>
 	members types.RecordMap // k
 	bad     map[string]error
+	numbers names // those whose schema says number
 }
 
 // arguments parses them once.
@@ -69,6 +70,9 @@ func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
 			a.bad[name] = err
 			continue
 		}
+		if n == asDecimal {
+			a.numbers.add(name)
+		}
 		a.members[types.String(name)] = v
 		switch v.(type) {
 		case types.Set, types.Record:
@@ -93,6 +97,11 @@ func (a *arguments) check(reads *reads) error {
 	for name, err := range a.bad {
 		if reads.allArgs || reads.context || reads.scalarArgs.has(name) || reads.memberArgs.has(name) {
 			return fmt.Errorf("argument %q: %w", name, err)
+		}
+	}
+	for name := range reads.equated {
+		if _, decimal := a.members[types.String(name)].(types.Decimal); decimal && a.numbers.has(name) {
+			return fmt.Errorf(`argument %q: a number by its schema, so a decimal, compared with something else: write decimal("5.0") for 5`, name)
 		}
 	}
 	for name := range reads.scalarArgs {

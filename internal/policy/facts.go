@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -27,6 +28,7 @@ const (
 	tag                        // any tag
 	inGroup                    // principal in literals, none of them a caller, or is a type: who the principal is stays unread
 	calledIt                   // resource.name (or its kin) is compared with the text name
+	equated                    // the argument name is compared with what is no decimal
 )
 
 // What attributes are of, besides the variables.
@@ -58,9 +60,11 @@ func facts(body ast.IsNode, f func(fact)) {
 				return false
 			}
 		case ast.NodeTypeEquals:
-			calledFact(v.BinaryNode, f)
+			comparison(v.BinaryNode, f)
 		case ast.NodeTypeNotEquals:
-			calledFact(v.BinaryNode, f)
+			comparison(v.BinaryNode, f)
+		case ast.NodeTypeContains:
+			equatedFact(v.Right, v.Left, f)
 		case ast.NodeTypeVariable:
 			f(fact{is: variable, name: string(v.Name)})
 		case ast.NodeValue:
@@ -119,8 +123,10 @@ func groupFact(left, right ast.IsNode, f func(fact)) bool {
 	return true
 }
 
-// calledFact finds resource.name == "x".
-func calledFact(n ast.BinaryNode, f func(fact)) {
+// comparison finds resource.name == "x" and context.arg_n == 5.
+func comparison(n ast.BinaryNode, f func(fact)) {
+	equatedFact(n.Left, n.Right, f)
+	equatedFact(n.Right, n.Left, f)
 	for _, sides := range [][2]ast.IsNode{{n.Left, n.Right}, {n.Right, n.Left}} {
 		of, isAttr := sides[0].(ast.NodeTypeAccess)
 		v, isValue := sides[1].(ast.NodeValue)
@@ -132,6 +138,30 @@ func calledFact(n ast.BinaryNode, f func(fact)) {
 			f(fact{is: calledIt, name: string(name)})
 		}
 	}
+}
+
+// equatedFact notes an argument that is compared with other, or looked for in it.
+func equatedFact(n, other ast.IsNode, f func(fact)) {
+	a, ok := n.(ast.NodeTypeAccess)
+	if !ok {
+		return
+	}
+	elements := []ast.IsNode{other}
+	if set, ok := other.(ast.NodeTypeSet); ok {
+		elements = set.Elements
+	}
+	if !slices.ContainsFunc(elements, func(e ast.IsNode) bool {
+		call, ok := e.(ast.NodeTypeExtensionCall)
+		return !ok || call.Name != "decimal"
+	}) {
+		return
+	}
+	attributeFact(a.StrOpNode, false, func(of fact) {
+		name, isArg := strings.CutPrefix(of.name, "arg_")
+		if of.of == ofArgs || isArg {
+			f(fact{is: equated, name: name})
+		}
+	})
 }
 
 func variableName(n ast.IsNode) string {

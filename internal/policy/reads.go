@@ -24,6 +24,7 @@ type reads struct {
 
 	scalarArgs   names // arguments read as context.arg_<k> or resource.arg_<k>
 	memberArgs   names // arguments read as context.args.<k>
+	equated      names // those compared with what is no decimal
 	args         bool  // whether context has args
 	allArgs      bool  // context.args as a whole
 	resourceArgs bool  // some arg_<k> is read of an entity
@@ -66,7 +67,7 @@ func (r *reads) merge(o *reads) {
 	}
 	for _, n := range []struct{ to, from *names }{
 		{&r.principalAttrs, &o.principalAttrs}, {&r.contextAttrs, &o.contextAttrs},
-		{&r.scalarArgs, &o.scalarArgs}, {&r.memberArgs, &o.memberArgs},
+		{&r.scalarArgs, &o.scalarArgs}, {&r.memberArgs, &o.memberArgs}, {&r.equated, &o.equated},
 	} {
 		for s := range *n.from {
 			n.to.add(s)
@@ -97,6 +98,8 @@ func (r *reads) condition(body ast.IsNode) {
 			r.accesses = true
 		case inGroup:
 			r.caller = true
+		case equated:
+			r.equated.add(f.name)
 		case variable:
 			switch f.name {
 			case "principal":
