@@ -271,6 +271,11 @@ func TestDecisions(t *testing.T) {
 		if want := "# " + strings.TrimLeft(number, "0") + ". "; !strings.HasPrefix(string(text), want) {
 			t.Errorf("%s does not begin with %q", name, want)
 		}
+		for _, part := range []string{"**Decided.** ", "**Why.** "} {
+			if !strings.Contains(string(text), "\n"+part) {
+				t.Errorf("%s has no paragraph that begins with %s", name, part)
+			}
+		}
 	}
 }
 
