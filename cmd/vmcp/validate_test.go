@@ -82,6 +82,9 @@ backends              2
 		{[]string{"validate", "-f", seed}, 1, "", "a second VirtualMCPServer engineering-tools"},
 		{[]string{"validate"}, 2, "", "no file given"},
 		{[]string{"validate", "--nonsense"}, 2, "", "nonsense"},
+		{[]string{"up"}, 2, "", "no file given"},
+		{[]string{"up", "-f", seed + "unfilled.yaml"}, 1, "", "8 problems\n"},
+		{[]string{"up", "-f", seed + "engineering-tools.yaml", "--secrets", secrets}, 1, "", "clients connect to http://localhost:4483 here"},
 		{[]string{"valdate"}, 2, "", `unknown command "valdate", did you mean "validate"?`},
 		{[]string{"validate", "-o", "xml"}, 2, "", "want text or json"},
 		{[]string{"validate", "-o", "json", seed + "nowhere.yaml"}, 1, `{

@@ -13,10 +13,11 @@ func TestTelling(t *testing.T) {
 		"ours": {`{"level":"info","time":"2026-01-01T00:00:00Z","msg":"policies in force","policies":1}
 {"level":"error","time":"2026-01-01T00:00:01Z","msg":"ended","error":"listening on x: in use","addr":"x"}
 {"level":"info","time":"2026-01-01T00:00:01Z","msg":"stopped"}
-`, "ended: listening on x: in use addr=x"},
+`, "listening on x: in use addr=x"},
 		"Envoy": {"[2026-01-01 00:00:00.000][17][warning][main] [source/server/server.cc:1] odd\n" +
 			"[2026-01-01 00:00:00.000][17][critical][main] [source/server/server.cc:421] error initializing config: no such file\n" +
 			"[2026-01-01 00:00:00.000][17][info][main] [source/server/server.cc:999] exiting\n", "error initializing config: no such file"},
+		"no end":     {`{"level":"error","msg":"keys not reloaded","error":"empty"}` + "\n", "keys not reloaded: empty"},
 		"usage":      {"Error: no token given\n" + usage, "Error: no token given"},
 		"our usage":  {"flag provided but not defined: -x\nUsage of authz:\n" + usage, "flag provided but not defined: -x"},
 		"Python":     {"Traceback (most recent call last):\n  File \"x.py\", line 1\nModuleNotFoundError: No module named 'mcp'\n", "ModuleNotFoundError: No module named 'mcp'"},

@@ -49,7 +49,11 @@ func read(line string) (text string, telling bool) {
 	level, _ := fields["level"].(string)
 	text, _ = fields["msg"].(string)
 	if cause, ok := fields["error"]; ok {
-		text += fmt.Sprintf(": %v", cause)
+		if text == "ended" { // what a service says last, and the caller says anyway
+			text = fmt.Sprint(cause)
+		} else {
+			text += fmt.Sprintf(": %v", cause)
+		}
 	}
 	for _, known := range []string{"level", "msg", "error", "time", "caller", "stacktrace", "errorVerbose"} {
 		delete(fields, known)

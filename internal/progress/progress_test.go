@@ -55,7 +55,7 @@ func TestTerminal(t *testing.T) {
 		if coloured := strings.Contains(written, "\x1b[32m"); coloured != (c.noColor == "") {
 			t.Errorf("%v: colours %v", c, coloured)
 		}
-		got := screen(t, written, int(c.width))
+		got := screen(t, written, int(c.width), int(c.height))
 		const want = `warning: [2Jlook
 envoy        ready
 authz        ready
@@ -88,9 +88,9 @@ func onTerminal(t *testing.T, width, height uint16) string {
 	return <-written
 }
 
-// screen is what stands on an endless terminal that got the text. A line that would wrap before the cursor goes back over
-// it is an error.
-func screen(t *testing.T, written string, width int) string {
+// screen is what stands on a terminal that got the text, with all that was scrolled away. It is an error to go back to
+// that, or over a line that has wrapped.
+func screen(t *testing.T, written string, width, height int) string {
 	t.Helper()
 	lines, row, column := [][]rune{nil}, 0, 0
 	for written != "" {
@@ -99,6 +99,9 @@ func screen(t *testing.T, written string, width int) string {
 			switch escape[2] {
 			case "A":
 				up, _ := strconv.Atoi(escape[1])
+				if up >= height {
+					t.Errorf("%d lines up on a terminal of %d", up, height)
+				}
 				for _, line := range lines[row-up : row] {
 					if len(line) >= width {
 						t.Errorf("%q has %d cells of %d, and is to be drawn over", string(line), len(line), width)
