@@ -112,7 +112,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		serve   func(l net.Listener) error
 	}{
 		{cfg.listen, []mtls.Role{mtls.RoleEnvoy}, func(l net.Listener) error { return daemon.ServeHTTP(ctx, l, daemon.NewHTTPServer(server, log)) }},
-		{cfg.rpc, []mtls.Role{mtls.RoleAuthz, mtls.RoleAggregator}, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, rpc) }},
+		{cfg.rpc, []mtls.Role{mtls.RoleAuthz}, func(l net.Listener) error { return daemon.ServeGRPC(ctx, l, rpc) }},
 	} {
 		l, err := identity.Listen(s.address, s.clients...)
 		if err != nil {
