@@ -165,14 +165,7 @@ func (r *resolver) operational() {
 	a := &r.gateway.Aggregator
 	a.Timeout = 30 * time.Second
 	a.WorkloadTimeout = map[string]time.Duration{}
-	a.Failure = Failure{
-		HealthCheckInterval: 30 * time.Second,
-		HealthCheckTimeout:  10 * time.Second,
-		UnhealthyThreshold:  3,
-		PartialFailureMode:  "fail",
-		BreakerThreshold:    5,
-		BreakerTimeout:      60 * time.Second,
-	}
+	a.HealthInterval = 30 * time.Second
 	cfg := r.spec.Config.Operational
 	if cfg == nil {
 		return
@@ -190,15 +183,14 @@ func (r *resolver) operational() {
 	}
 	if f := cfg.FailureHandling; f != nil {
 		at := at + ".failureHandling"
-		r.duration(at+".healthCheckInterval", f.HealthCheckInterval, &a.Failure.HealthCheckInterval)
-		r.duration(at+".healthCheckTimeout", f.HealthCheckTimeout, &a.Failure.HealthCheckTimeout)
-		r.count(at+".unhealthyThreshold", f.UnhealthyThreshold, &a.Failure.UnhealthyThreshold)
-		a.Failure.PartialFailureMode = oneOf(r.server, at+".partialFailureMode", f.PartialFailureMode, "fail", "fail", "best_effort")
+		r.duration(at+".healthCheckInterval", f.HealthCheckInterval, &a.HealthInterval)
+		var unused time.Duration
+		r.duration(at+".healthCheckTimeout", f.HealthCheckTimeout, &unused)
+		r.count(at+".unhealthyThreshold", f.UnhealthyThreshold)
+		oneOf(r.server, at+".partialFailureMode", f.PartialFailureMode, "fail", "fail", "best_effort")
 		if b := f.CircuitBreaker; b != nil {
-			a.Failure.BreakerEnabled = b.Enabled
-			r.count(at+".circuitBreaker.failureThreshold", b.FailureThreshold, &a.Failure.BreakerThreshold)
-			r.duration(at+".circuitBreaker.timeout", b.Timeout, &a.Failure.BreakerTimeout)
-			if b.Timeout != nil && a.Failure.BreakerTimeout < time.Second {
+			r.count(at+".circuitBreaker.failureThreshold", b.FailureThreshold)
+			if b.Timeout != nil && time.Duration(*b.Timeout) < time.Second {
 				r.server.bad(at+".circuitBreaker.timeout", "want at least 1s")
 			}
 		}
@@ -214,11 +206,8 @@ func (r *resolver) duration(at string, d *v1beta1.Duration, to *time.Duration) {
 	}
 }
 
-func (r *resolver) count(at string, n *int32, to *int) {
-	if n == nil {
-		return
-	}
-	if *to = int(*n); *to < 1 {
+func (r *resolver) count(at string, n *int32) {
+	if n != nil && *n < 1 {
 		r.server.bad(at, "want at least 1")
 	}
 }

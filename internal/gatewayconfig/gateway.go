@@ -110,9 +110,9 @@ type Aggregator struct {
 
 	Timeout         time.Duration            // operational.timeouts.default
 	WorkloadTimeout map[string]time.Duration // operational.timeouts.perWorkload
-	Failure         Failure
-	PassHeaders     []string // passthroughHeaders
-	SecretFiles     []string // that hold a Secret document: not for the eyes of programs that the aggregator starts
+	HealthInterval  time.Duration            // operational.failureHandling.healthCheckInterval
+	PassHeaders     []string                 // passthroughHeaders
+	SecretFiles     []string                 // that hold a Secret document: not for the eyes of programs that the aggregator starts
 }
 
 // WorkloadTools is aggregation.tools[] of one backend, with its toolConfigRef merged in.
@@ -127,18 +127,6 @@ type ToolOverride struct {
 	Name        string
 	Description string
 	Annotations map[string]any // title and the four hints, only those given
-}
-
-// Failure is operational.failureHandling. The aggregator acts on the interval alone; the rest is checked, and noted as not
-// yet used.
-type Failure struct {
-	HealthCheckInterval time.Duration
-	HealthCheckTimeout  time.Duration
-	UnhealthyThreshold  int
-	PartialFailureMode  string // fail or best_effort
-	BreakerEnabled      bool
-	BreakerThreshold    int
-	BreakerTimeout      time.Duration
 }
 
 // Transport is how a backend is spoken to.

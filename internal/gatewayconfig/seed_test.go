@@ -55,10 +55,7 @@ func TestSeed(t *testing.T) {
 			},
 			ConflictResolution: "prefix", PrefixFormat: "{workload}_", Tools: map[string]WorkloadTools{},
 			Timeout: 30 * time.Second, WorkloadTimeout: map[string]time.Duration{},
-			Failure: Failure{
-				HealthCheckInterval: 30 * time.Second, HealthCheckTimeout: 10 * time.Second, UnhealthyThreshold: 3,
-				PartialFailureMode: "fail", BreakerThreshold: 5, BreakerTimeout: time.Minute,
-			},
+			HealthInterval: 30 * time.Second,
 		},
 		AuthServer: &AuthServer{
 			Issuer: "https://mcp.example.com", AuthorizeOrigin: "https://mcp.example.com",

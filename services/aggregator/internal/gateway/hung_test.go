@@ -71,7 +71,7 @@ func TestHungAuthz(t *testing.T) {
 				source := inventory.NewSource("a", false)
 				source.List = func(context.Context) (*backend.Listing, error) { return offered, nil }
 				cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
-					Failure: gatewayconfig.Failure{HealthCheckInterval: time.Hour}}
+					HealthInterval: time.Hour}
 				inv := inventory.New(cfg, []*inventory.Source{source}, "", zap.NewNop())
 				go inv.Run(ctx)
 				time.Sleep(time.Second)

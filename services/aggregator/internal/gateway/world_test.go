@@ -68,7 +68,7 @@ func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*C
 	t.Helper()
 	w := &world{sealKeys: newKeys(t), session: newKeys(t), sources: map[string]*inventory.Source{}, left: make(chan struct{}, 100)}
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
-		Failure: gatewayconfig.Failure{HealthCheckInterval: time.Hour}}
+		HealthInterval: time.Hour}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	to := map[string]*backend.Backend{}

@@ -171,7 +171,7 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 		} else {
 			retry = firstRetry
 			if !s.Stdio {
-				every := max(inv.cfg.Failure.HealthCheckInterval, time.Second)
+				every := max(inv.cfg.HealthInterval, time.Second)
 				again = time.After(every/2 + rand.N(every))
 			}
 		}

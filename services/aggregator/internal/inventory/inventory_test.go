@@ -89,7 +89,7 @@ func (s *server) count() int {
 }
 
 var config = gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
-	Failure: gatewayconfig.Failure{HealthCheckInterval: 30 * time.Second}}
+	HealthInterval: 30 * time.Second}
 
 func newInventory(dir string, log *zap.Logger, servers ...*server) *Inventory {
 	var sources []*Source
