@@ -97,9 +97,6 @@ func New(cfg Config) *Backend {
 	return b
 }
 
-// Name is the configured name.
-func (b *Backend) Name() string { return b.cfg.Name }
-
 // Run closes idle sessions until ctx ends, then all of them. Calls after that fail.
 func (b *Backend) Run(ctx context.Context) error {
 	tick := time.NewTicker(reapInterval)

@@ -25,14 +25,12 @@ const (
 
 // Listing is what a backend offers. Its byte fields are as the backend wrote them.
 type Listing struct {
-	Modern, Legacy bool   // the eras it speaks
-	Capabilities   []byte // JSON object; nil where it declared none
-	ServerInfo     []byte // JSON object; nil without
-	Instructions   string
-	Tools          []Item
-	Prompts        []Item
-	Resources      []Item
-	Templates      []Item
+	Capabilities []byte // JSON object; nil where it declared none
+	Instructions string
+	Tools        []Item
+	Prompts      []Item
+	Resources    []Item
+	Templates    []Item
 }
 
 // Item is one entry of a list: its name, or URI, or URI template, and its definition byte for byte.
@@ -85,12 +83,10 @@ func (b *Backend) List(ctx context.Context) (*Listing, error) {
 
 func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 	h := l.hello()
-	out := &Listing{
-		Modern: l.era() == mcpwire.EraModern, Legacy: l.era() == mcpwire.EraLegacy,
-		Capabilities: h.capabilities.Bytes(), ServerInfo: h.serverInfo, Instructions: h.instructions,
-	}
+	out := &Listing{Capabilities: h.capabilities.Bytes(), Instructions: h.instructions}
+	modern := l.era() == mcpwire.EraModern
 	if f := b.facts.Load(); f != nil {
-		out.Modern, out.Legacy = f.modern, f.legacy
+		modern = f.modern
 	}
 	size := 0
 	for _, kind := range mcpwire.Kinds {
@@ -109,7 +105,7 @@ func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 	// Modern clients mirror arguments whatever the backend speaks, so the schemas of legacy ones count too (HV-5). Only
 	// toward a modern backend are we the client that must drop an invalid tool (HV-4).
 	known := make(schemas)
-	mirrors := out.Modern && b.cfg.Transport == gatewayconfig.TransportHTTP
+	mirrors := modern && b.cfg.Transport == gatewayconfig.TransportHTTP
 	kept := out.Tools[:0]
 	for _, tool := range out.Tools {
 		params, err := headerParams(tool.Raw)

@@ -21,11 +21,8 @@ func TestList(t *testing.T) {
 		if diff := cmp.Diff(got, []int{1239, 1, 1, 1}); diff != "" {
 			t.Errorf("era %d: %s", era, diff)
 		}
-		if l.Modern != (era != mcptest.Legacy) || l.Legacy != (era != mcptest.Modern) {
-			t.Errorf("era %d: modern %v, legacy %v", era, l.Modern, l.Legacy)
-		}
-		if !strings.Contains(string(l.ServerInfo), "echo-mcp") || !strings.Contains(string(l.Capabilities), "tools") {
-			t.Errorf("serverInfo %s, capabilities %s", l.ServerInfo, l.Capabilities)
+		if !strings.Contains(string(l.Capabilities), "tools") {
+			t.Errorf("capabilities %s", l.Capabilities)
 		}
 		if l.Templates[0].Name != "test://items/{id}" || l.Resources[0].Name != "test://hello" {
 			t.Errorf("got %s, %s", l.Templates[0].Name, l.Resources[0].Name)

@@ -31,20 +31,14 @@ type facts struct {
 // hello is how a backend introduces itself, in server/discover or initialize.
 type hello struct {
 	capabilities mcpwire.Object
-	serverInfo   []byte
 	instructions string
 }
 
 func newHello(result mcpwire.Object) *hello {
-	h := &hello{serverInfo: result.Raw("serverInfo")}
+	h := &hello{}
 	h.instructions, _ = result.String("instructions")
 	if at, ok := result.Find("capabilities"); ok {
 		h.capabilities, _ = mcpwire.ParseObject(result.Text, at.Start, at.End)
-	}
-	if at, ok := result.Find("_meta"); ok && h.serverInfo == nil {
-		if meta, err := mcpwire.ParseObject(result.Text, at.Start, at.End); err == nil {
-			h.serverInfo = meta.Raw(mcpwire.MetaServerInfo)
-		}
 	}
 	return h
 }
