@@ -18,8 +18,7 @@ import (
 // come only if they differ from the one before. changed is never called twice at once.
 //
 // It looks at the files' names, sizes, times and inodes every so often, through symbolic links, as Kubernetes swaps those
-// of mounted ConfigMaps and Secrets. What changed in the last tick may be half written and waits for the next. The error
-// is ctx's.
+// of mounted ConfigMaps and Secrets. What changed in the last tick may be half written and waits for the next.
 func Watch(ctx context.Context, src Source, every time.Duration, changed func(*Gateway, error)) error {
 	if every <= 0 {
 		return errors.New("watching the configuration: the interval must be positive")
@@ -32,7 +31,7 @@ func Watch(ctx context.Context, src Source, every time.Duration, changed func(*G
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-ticker.C:
 		}
 		now := signature(src)
