@@ -13,6 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"vmcp/internal/mtls"
 )
 
 // Admin is the listener for operators: /livez, /readyz, /metrics, and on a Unix socket or loopback /debug/pprof/.
@@ -44,7 +47,7 @@ func (a *Admin) AddCheck(name string, ok func() error) {
 	a.checks = append(a.checks, check{name, ok})
 }
 
-// Handle adds a page of the service's own, before Serve. pattern is of net/http.ServeMux.
+// Handle adds a page of the service's own, before Run. pattern is of net/http.ServeMux.
 func (a *Admin) Handle(pattern string, h http.Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -68,9 +71,21 @@ func (a *Admin) NotReady() []string {
 	return reasons
 }
 
-// ServeHealth answers /livez and /readyz on addr, a TCP address that the kubelet reaches, until ctx ends. Nothing else
+// Run opens both listeners of f and serves on them until ctx ends.
+func (a *Admin) Run(ctx context.Context, f Flags, log *zap.Logger) error {
+	l, err := mtls.Listen(f.Admin)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.Serve(ctx, l, log) })
+	g.Go(func() error { return a.serveHealth(ctx, f.Health, log) })
+	return g.Wait()
+}
+
+// serveHealth answers /livez and /readyz on addr, a TCP address that the kubelet reaches, until ctx ends. Nothing else
 // is there, and no reason is told: that goes to the log, once for each change. An empty addr: nothing is served.
-func (a *Admin) ServeHealth(ctx context.Context, addr string, log *zap.Logger) error {
+func (a *Admin) serveHealth(ctx context.Context, addr string, log *zap.Logger) error {
 	if addr == "" {
 		return nil
 	}

@@ -247,7 +247,7 @@ func TestServeHealth(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- a.ServeHealth(ctx, addr, zap.New(core)) }()
+	go func() { served <- a.serveHealth(ctx, addr, zap.New(core)) }()
 	for c, err := net.Dial("tcp", addr); ; c, err = net.Dial("tcp", addr) {
 		if err == nil {
 			c.Close()
@@ -277,7 +277,7 @@ func TestServeHealth(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	if err := a.ServeHealth(t.Context(), "", zap.NewNop()); err != nil {
+	if err := a.serveHealth(t.Context(), "", zap.NewNop()); err != nil {
 		t.Errorf("without an address: %v", err)
 	}
 }

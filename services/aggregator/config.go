@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/stdio"
 )
@@ -15,11 +16,9 @@ import (
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
 type config struct {
 	source      gatewayconfig.Source
+	common      daemon.Flags
 	listen      string
 	catalog     string
-	admin       string
-	health      string
-	tls         string
 	authz       string
 	sealKeys    string
 	sessionKeys string
@@ -49,11 +48,9 @@ func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAggregator
 	c.commands = commands{}
 	c.source.Flags(fs)
+	c.common.Declare(fs, "aggregator")
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/aggregator.sock", "`address` for Envoy")
 	fs.StringVar(&c.catalog, "catalog", "unix:/run/vmcp/catalog.sock", "`address` where authz watches the catalog")
-	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/aggregator-admin.sock", "`address` for health, readiness and metrics")
-	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
-	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
 	fs.StringVar(&c.authz, "authz", "unix:/run/vmcp/authz.sock", "`address` of authz")
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")
 	fs.StringVar(&c.sessionKeys, "session-keys", "/etc/vmcp/keys/session", "`directory` of the keys that seal session ids")
@@ -68,7 +65,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 // hidden are the absolute paths that no child may reach: everything of the gateway that this process knows of.
 func (c *config) hidden(gw *gatewayconfig.Gateway) ([]string, error) {
 	var all []string
-	for _, path := range slices.Concat(c.hide, []string{c.state, c.sealKeys, c.sessionKeys, c.tls, c.source.Secrets}, gw.Aggregator.SecretFiles) {
+	for _, path := range slices.Concat(c.hide, []string{c.state, c.sealKeys, c.sessionKeys, c.common.TLS, c.source.Secrets}, gw.Aggregator.SecretFiles) {
 		if path == "" {
 			continue
 		}

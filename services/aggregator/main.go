@@ -48,7 +48,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	for _, n := range gw.Notes {
 		log.Info("configuration", zap.Stringer("note", n))
 	}
-	identity, err := mtls.Load(cfg.tls, log)
+	identity, err := mtls.Load(cfg.common.TLS, log)
 	if err != nil {
 		return err
 	}
@@ -152,12 +152,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		g.Go(func() error { return s.serve(l) })
 	}
-	adminListener, err := mtls.Listen(cfg.admin)
-	if err != nil {
-		return err
-	}
-	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
-	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })
+	g.Go(func() error { return admin.Run(ctx, cfg.common, log) })
 	return g.Wait()
 }
 

@@ -6,17 +6,16 @@ import (
 	"net"
 	"net/url"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
 )
 
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
 type config struct {
 	source gatewayconfig.Source
+	common daemon.Flags
 	listen string
 	rpc    string
-	admin  string
-	health string
-	tls    string
 	keys   string
 	state  string
 	entra  string
@@ -25,11 +24,9 @@ type config struct {
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAuthServer
 	c.source.Flags(fs)
+	c.common.Declare(fs, "authserver")
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authserver.sock", "`address` for Envoy, and nobody else: the client's address is taken from its header")
 	fs.StringVar(&c.rpc, "rpc", "unix:/run/vmcp/authserver-rpc.sock", "`address` where authz watches keys and revocations")
-	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authserver-admin.sock", "`address` for health, readiness and metrics")
-	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
-	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
 	fs.StringVar(&c.keys, "keys", "/etc/vmcp/keys/authserver", "`directory` of the keys that seal the state and bind browsers")
 	fs.StringVar(&c.state, "state", "/var/lib/vmcp/authserver", "`directory` of the database")
 	fs.StringVar(&c.entra, "entra-address", "", "`origin` on this machine that stands in for Entra, such as http://127.0.0.1:8089; issuers stay Microsoft's")

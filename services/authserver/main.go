@@ -60,7 +60,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if cfg.entra != "" {
 		log.Warn("Entra is simulated: whoever reaches the gateway may sign in as anybody", zap.String("address", cfg.entra))
 	}
-	identity, err := mtls.Load(cfg.tls, log)
+	identity, err := mtls.Load(cfg.common.TLS, log)
 	if err != nil {
 		return err
 	}
@@ -120,12 +120,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		}
 		g.Go(func() error { return s.serve(l) })
 	}
-	adminListener, err := mtls.Listen(cfg.admin)
-	if err != nil {
-		return err
-	}
-	g.Go(func() error { return admin.Serve(ctx, adminListener, log) })
-	g.Go(func() error { return admin.ServeHealth(ctx, cfg.health, log) })
+	g.Go(func() error { return admin.Run(ctx, cfg.common, log) })
 	return g.Wait()
 }
 

@@ -15,11 +15,9 @@ import (
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
 type config struct {
 	source      gatewayconfig.Source
+	common      daemon.Flags
 	listen      string
 	permissions string
-	admin       string
-	health      string
-	tls         string
 	aggregator  daemon.List
 	authserver  string
 	sealKeys    string
@@ -32,11 +30,9 @@ type config struct {
 func (c *config) flags(fs *flag.FlagSet) {
 	c.source.Parts = gatewayconfig.PartAuthz
 	c.source.Flags(fs)
+	c.common.Declare(fs, "authz")
 	fs.StringVar(&c.listen, "listen", "unix:/run/vmcp/authz.sock", "`address` for Envoy and, on the same machine, the aggregator")
 	fs.StringVar(&c.permissions, "permissions", "", "a second `address`, for aggregators on other machines")
-	fs.StringVar(&c.admin, "admin", "unix:/run/vmcp/authz-admin.sock", "`address` for health, readiness and metrics")
-	fs.StringVar(&c.health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
-	fs.StringVar(&c.tls, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
 	fs.Var(&c.aggregator, "aggregator", "`address` of an aggregator's catalog, where a name may stand for many replicas; may be repeated")
 	fs.StringVar(&c.authserver, "authserver", "", "`address` where authserver tells its keys and revocations, where the documents have an authServerConfig")
 	fs.StringVar(&c.sealKeys, "seal-keys", "/etc/vmcp/keys/seal", "`directory` of the keys that seal decisions")

@@ -57,7 +57,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	identity, err := mtls.Load(cfg.tls, log)
+	identity, err := mtls.Load(cfg.common.TLS, log)
 	if err != nil {
 		return err
 	}

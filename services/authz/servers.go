@@ -50,15 +50,8 @@ func servers(checks *extauthz.Server, check *extauthz.Config, identity *mtls.Ide
 			return nil, err
 		}
 	}
-	adminListener, err := mtls.Listen(cfg.admin)
-	if err != nil {
-		return nil, err
-	}
 	admin := newAdmin(checks, check)
-	return append(tasks,
-		func(ctx context.Context) error { return admin.Serve(ctx, adminListener, check.Log) },
-		func(ctx context.Context) error { return admin.ServeHealth(ctx, cfg.health, check.Log) },
-	), nil
+	return append(tasks, func(ctx context.Context) error { return admin.Run(ctx, cfg.common, check.Log) }), nil
 }
 
 // newAdmin tells operators whether requests can be decided, and what is wrong with the policies.

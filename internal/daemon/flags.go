@@ -1,0 +1,17 @@
+package daemon
+
+import "flag"
+
+// Flags are what every service is told beside its documents and its work.
+type Flags struct {
+	Admin  string // address of the admin listener, in the form that mtls.Listen takes
+	Health string // host:port; empty: none
+	TLS    string // directory for mtls.Load; empty: no certificate
+}
+
+// Declare adds -admin, -health and -tls for the service of this name.
+func (f *Flags) Declare(fs *flag.FlagSet, service string) {
+	fs.StringVar(&f.Admin, "admin", "unix:/run/vmcp/"+service+"-admin.sock", "`address` for health, readiness and metrics")
+	fs.StringVar(&f.Health, "health", "", "`address` for probes from other machines: /livez and /readyz alone, plain http")
+	fs.StringVar(&f.TLS, "tls", "", "`directory` with ca.crt, tls.crt and tls.key of this role; TCP is mutual TLS with it, and stays on loopback without")
+}
