@@ -15,10 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -27,6 +25,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"vmcp/internal/guid"
+	"vmcp/internal/loopback"
 	"vmcp/internal/secret"
 )
 
@@ -40,11 +40,9 @@ type Config struct {
 	// api://<client id>/mcp.access. Without offline_access there are no refresh tokens.
 	Scopes []string
 	// Address replaces the origin where Entra is reached, for a simulated tenant: http on loopback. Every iss stays.
-	Address      string
-	AllowedRoles []string // app roles that count; empty: all
-	AppIDURIs    []string // further accepted audiences, beside the client id, api://<client id> and that of Scopes
-	Log          *zap.Logger
-	Timeout      time.Duration // of one request to Entra; 0: 10 s
+	Address string
+	Log     *zap.Logger
+	Timeout time.Duration // of one request to Entra; 0: 10 s
 }
 
 // Client is one app registration in one tenant. It is safe for concurrent use. Run must run beside its use.
@@ -62,8 +60,6 @@ type Client struct {
 	http      *http.Client
 	log       *zap.Logger
 }
-
-var guid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // securityTokenServices are the origins of v1.0 issuers, by the host of v2.0 ones: Microsoft's public cloud, its US
 // government cloud and 21Vianet's ("National clouds").
@@ -90,13 +86,13 @@ func New(cfg Config) (*Client, error) {
 	c.host = issuer.Host
 	c.tenant, _, _ = strings.Cut(strings.TrimPrefix(issuer.Path, "/"), "/")
 	switch {
-	case !guid.MatchString(c.tenant):
+	case !guid.Valid(c.tenant):
 		// common and organizations are any tenant, consumers are private accounts; a domain's tokens say the GUID.
 		bad("issuer: tenant %q is not a GUID in lower case: want the directory (tenant) id, not common, organizations, consumers or a domain", c.tenant)
 	case cfg.IssuerURL != "https://"+c.host+"/"+c.tenant+"/v2.0":
 		bad("issuer %q: want https://%s/%s/v2.0", cfg.IssuerURL, c.host, c.tenant)
 	}
-	if !guid.MatchString(cfg.ClientID) {
+	if !guid.Valid(cfg.ClientID) {
 		bad("client id %q is not a GUID in lower case: want the application (client) id", cfg.ClientID)
 	}
 	if cfg.Secret == nil || cfg.Secret() == "" {
@@ -114,7 +110,7 @@ func New(cfg Config) (*Client, error) {
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("entra: %w", errors.Join(errs...))
 	}
-	c.audiences = append([]string{cfg.ClientID, "api://" + cfg.ClientID, c.resource}, cfg.AppIDURIs...)
+	c.audiences = []string{cfg.ClientID, "api://" + cfg.ClientID, c.resource}
 	c.http = newHTTP(c.cfg.Timeout)
 	c.v2 = c.newVerifier("2.0", cfg.IssuerURL, "/v2.0/.well-known/openid-configuration")
 	c.v1 = c.newVerifier("1.0", securityTokenServices[c.host]+"/"+c.tenant+"/", "/.well-known/openid-configuration")
@@ -161,7 +157,7 @@ func checkAddress(text string) error {
 	if err != nil || u.Scheme != "http" || u.Host == "" || text != "http://"+u.Host {
 		return errors.New("want http://127.0.0.1:<port>")
 	}
-	if host := u.Hostname(); host != "localhost" && !net.ParseIP(host).IsLoopback() {
+	if !loopback.Host(u.Hostname()) {
 		return errors.New("only an address on this machine may stand in for Entra")
 	}
 	return nil

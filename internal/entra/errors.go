@@ -33,25 +33,31 @@ const (
 	Unavailable               // Entra does not answer, or not as Entra
 )
 
-// kinds has a name for logs and metrics, and what a person reads. The texts are constant and ours: those of Entra name
-// accounts and applications.
-var kinds = [...]struct{ name, text string }{
-	Failed:        {"failed", "Sign-in failed. Please try again."},
-	Declined:      {"declined", "You declined the sign-in at Microsoft."},
-	NotAssigned:   {"not_assigned", "Your account is not assigned to this application. Ask its administrators to assign you one of its roles, directly and not through a nested group."},
-	NoRole:        {"no_role", "You are signed in, but your account has no role in this application. Ask its administrators to assign you one, then sign in again."},
-	Unknown:       {"unknown_account", "Your account is not known in this organisation. Ask its administrators to invite you as a guest, or pick another account."},
-	ConsentNeeded: {"consent_needed", "An administrator of your organisation must approve this application once before anybody can sign in."},
-	Interaction:   {"interaction", "Your organisation asks you to sign in again."},
-	Blocked:       {"blocked", "A rule of your organisation blocks this sign-in, because of the place, the device or the risk. Ask its administrators."},
-	Revoked:       {"revoked", "Your sign-in at Microsoft is no longer valid. Please sign in again."},
-	UserSwap:      {"user_swap", "The answer from Microsoft was for another account. Please sign in again."},
-	InvalidToken:  {"invalid_token", "The answer from Microsoft could not be verified. Please try again, and tell the administrators if it stays."},
-	WrongAudience: {"wrong_audience", "Sign-in is misconfigured. Please tell the administrators of this gateway."},
-	Misconfigured: {"misconfigured", "Sign-in is misconfigured. Please tell the administrators of this gateway."},
-	ClientAuth:    {"client_auth", "Sign-in is temporarily unavailable. Please tell the administrators of this gateway."},
-	Busy:          {"busy", "Microsoft is busy. Please try again in a minute."},
-	Unavailable:   {"unavailable", "Microsoft cannot be reached at the moment. Please try again in a minute."},
+// kinds has all that a kind means: a name for logs and metrics, whether the same refresh may work later (every other kind
+// ends the sign-in), what the client hears (RFC 6749 section 4.1.2.1), and what a person reads. The texts are constant and
+// ours: those of Entra name accounts and applications.
+var kinds = [...]struct {
+	name   string
+	retry  bool
+	answer string
+	text   string
+}{
+	Failed:        {"failed", false, "server_error", "Sign-in failed. Please try again."},
+	Declined:      {"declined", false, "access_denied", "You declined the sign-in at Microsoft."},
+	NotAssigned:   {"not_assigned", false, "access_denied", "Your account is not assigned to this application. Ask its administrators to assign you one of its roles, directly and not through a nested group."},
+	NoRole:        {"no_role", false, "access_denied", "You are signed in, but your account has no role in this application. Ask its administrators to assign you one, then sign in again."},
+	Unknown:       {"unknown_account", false, "access_denied", "Your account is not known in this organisation. Ask its administrators to invite you as a guest, or pick another account."},
+	ConsentNeeded: {"consent_needed", false, "access_denied", "An administrator of your organisation must approve this application once before anybody can sign in."},
+	Interaction:   {"interaction", false, "access_denied", "Your organisation asks you to sign in again."},
+	Blocked:       {"blocked", false, "access_denied", "A rule of your organisation blocks this sign-in, because of the place, the device or the risk. Ask its administrators."},
+	Revoked:       {"revoked", false, "access_denied", "Your sign-in at Microsoft is no longer valid. Please sign in again."},
+	UserSwap:      {"user_swap", false, "access_denied", "The answer from Microsoft was for another account. Please sign in again."},
+	InvalidToken:  {"invalid_token", false, "server_error", "The answer from Microsoft could not be verified. Please try again, and tell the administrators if it stays."},
+	WrongAudience: {"wrong_audience", false, "server_error", "Sign-in is misconfigured. Please tell the administrators of this gateway."},
+	Misconfigured: {"misconfigured", true, "temporarily_unavailable", "Sign-in is misconfigured. Please tell the administrators of this gateway."},
+	ClientAuth:    {"client_auth", true, "temporarily_unavailable", "Sign-in is temporarily unavailable. Please tell the administrators of this gateway."},
+	Busy:          {"busy", true, "temporarily_unavailable", "Microsoft is busy. Please try again in a minute."},
+	Unavailable:   {"unavailable", true, "temporarily_unavailable", "Microsoft cannot be reached at the moment. Please try again in a minute."},
 }
 
 func (k Kind) String() string { return kinds[k].name }
@@ -78,9 +84,10 @@ type Error struct {
 func (e *Error) UserText() string { return kinds[e.Kind].text }
 
 // Temporary reports whether the same refresh may work later: keep the refresh token. Every other error ends the session.
-func (e *Error) Temporary() bool {
-	return e.Kind == Busy || e.Kind == Unavailable || e.Kind == ClientAuth || e.Kind == Misconfigured
-}
+func (e *Error) Temporary() bool { return kinds[e.Kind].retry }
+
+// Answer is the OAuth error code that our own client hears.
+func (e *Error) Answer() string { return kinds[e.Kind].answer }
 
 func (e *Error) Error() string {
 	var b strings.Builder

@@ -163,7 +163,7 @@ func TestForgedTokens(t *testing.T) {
 				name := fmt.Sprintf("v%d %s token: %s", version, which, f.name)
 				t.Run(name, func(t *testing.T) {
 					i, err := signIn(t, c, dev)
-					if i != nil && (f.want != NoRole || i.AccessToken != "") {
+					if i != nil && (f.want != NoRole || i.RefreshToken != "") {
 						t.Errorf("got %+v", i)
 					}
 					if e := wantKind(t, err, f.want); !strings.Contains(e.Error(), f.hint) {
@@ -175,7 +175,7 @@ func TestForgedTokens(t *testing.T) {
 				}
 				t.Run(name+", at a refresh", func(t *testing.T) {
 					want := f.want
-					if i, err := c.Refresh(t.Context(), before.RefreshToken, before.Person); i != nil && i.AccessToken != "" {
+					if i, err := c.Refresh(t.Context(), before.RefreshToken, before.Person); i != nil && i.RefreshToken != "" {
 						t.Errorf("got %+v", i)
 					} else {
 						wantKind(t, err, want)
@@ -206,15 +206,6 @@ func TestGoodTokens(t *testing.T) {
 			if i, err := signIn(t, c, dev); err != nil || !slices.Equal(i.Roles, []string{"mcp-developers"}) {
 				t.Errorf("v%d %v: got %+v, %v", version, change, i, err)
 			}
-		}
-	}
-	for _, change := range []map[string]any{
-		{"_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.windows.net/x"}}},
-		{"hasgroups": true},
-	} {
-		sim.SetFaults(entrasim.Faults{Mutate: set(change)})
-		if i := mustSignIn(t, c, dev); !i.GroupsOverage {
-			t.Errorf("%v: no overage", change)
 		}
 	}
 	sim.SetFaults(entrasim.Faults{Mutate: set(map[string]any{"name": "\u202eDev\x00\n" + strings.Repeat("é", 300)})})

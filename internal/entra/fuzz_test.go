@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
+	"vmcp/internal/guid"
 	"vmcp/internal/secret"
 )
 
@@ -54,7 +55,7 @@ func FuzzAccessToken(f *testing.F) {
 			return
 		}
 		aud, _ := p.audience()
-		if p.TID != tenantID || !guid.MatchString(p.OID) || !strings.Contains(strings.ToLower(aud), clientID) || p.Idtyp == "app" ||
+		if p.TID != tenantID || !guid.Valid(p.OID) || !strings.Contains(strings.ToLower(aud), clientID) || p.Idtyp == "app" ||
 			!slices.Contains(strings.Fields(p.Scp), "mcp.access") || p.Iss != c.v1.issuer && p.Iss != c.v2.issuer {
 			t.Errorf("accepted %s", payload)
 		}

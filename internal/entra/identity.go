@@ -35,16 +35,8 @@ type Identity struct {
 	Email    string
 	Username string // preferred_username, or the user principal name
 
-	Roles        []string // app roles that count, sorted; never nil
-	UnknownRoles int      // app roles that Config.AllowedRoles does not have
-
-	// GroupsOverage says that the person is in too many groups for a token. Groups themselves are not read.
-	GroupsOverage bool
-
-	AccessToken  secret.Value // for our own API: what on-behalf-of needs
-	AccessExpiry time.Time
+	Roles        []string     // app roles, sorted; never nil
 	RefreshToken secret.Value // empty when Entra sent none: after a refresh, keep the old one
-	UTI          string       // id of the access token, for audit and Microsoft's support
 	Version      string       // of the access token, 1.0 or 2.0
 }
 
@@ -131,34 +123,14 @@ func (c *Client) resolve(r response, nonce string, stored *Person) (*Identity, e
 	i := &Identity{
 		Person: person,
 		Name:   display(access.Name, id.Name), Email: display(id.Email, access.Email),
-		Username:      display(access.PreferredUsername, id.PreferredUsername, access.UPN, access.UniqueName),
-		Roles:         all,
-		GroupsOverage: access.overage() || id.overage(),
-		UTI:           display(access.UTI), Version: access.Ver,
+		Username: display(access.PreferredUsername, id.PreferredUsername, access.UPN, access.UniqueName),
+		Roles:    all, Version: access.Ver,
 	}
-	if len(c.cfg.AllowedRoles) > 0 {
-		i.Roles = slices.DeleteFunc(slices.Clone(all), func(role string) bool { return !slices.Contains(c.cfg.AllowedRoles, role) })
-		i.UnknownRoles = len(all) - len(i.Roles)
+	if len(all) == 0 {
+		return i, &Error{Kind: NoRole, Hint: "the account is assigned without a role (\"Default Access\"), or not at all"}
 	}
-	if len(i.Roles) == 0 {
-		hint := "the account is assigned without a role (\"Default Access\"), or not at all"
-		if i.UnknownRoles > 0 {
-			hint = "the account has app roles, and none that is configured here"
-		}
-		return i, &Error{Kind: NoRole, Hint: hint}
-	}
-	i.AccessToken, i.RefreshToken = secret.Value(r.AccessToken), secret.Value(r.RefreshToken)
-	i.AccessExpiry = time.Unix(int64(*access.Exp), 0)
+	i.RefreshToken = secret.Value(r.RefreshToken)
 	return i, nil
-}
-
-// overage reports the markers of left-out groups. The addresses beside them are never followed.
-func (p claims) overage() bool {
-	var names map[string]jsontext.Value
-	if json.Unmarshal(p.ClaimNames, &names) == nil && names["groups"] != nil {
-		return true
-	}
-	return string(p.HasGroups) == "true" || string(p.HasGroups) == `"true"`
 }
 
 // readRoles reads the roles claim: absent, a string, or a list of strings. Everything else is refused as a whole.

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"vmcp/internal/guid"
 	"vmcp/internal/token"
 )
 
@@ -48,7 +49,6 @@ type claims struct {
 	TID   string         `json:"tid"`
 	OID   string         `json:"oid"`
 	Nonce string         `json:"nonce"`
-	UTI   string         `json:"uti"`
 	Roles jsontext.Value `json:"roles"`
 
 	Scp      string `json:"scp"`
@@ -66,8 +66,6 @@ type claims struct {
 	UniqueName        string `json:"unique_name"`
 
 	// Too many groups for a token: they were left out.
-	ClaimNames jsontext.Value `json:"_claim_names"`
-	HasGroups  jsontext.Value `json:"hasgroups"`
 }
 
 func invalid(format string, args ...any) *Error {
@@ -108,7 +106,7 @@ func (c *Client) parse(v *verifier, what string, payload []byte, now time.Time) 
 		return claims{}, invalid("%s: not valid yet, or this machine's clock is slow", what)
 	}
 	// No rule for the age of iat: Entra dates it back by minutes.
-	if p.OID = strings.ToLower(p.OID); !guid.MatchString(p.OID) {
+	if p.OID = strings.ToLower(p.OID); !guid.Valid(p.OID) {
 		return claims{}, invalid("%s: no oid", what)
 	}
 	return p, nil

@@ -21,11 +21,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
 
+	"vmcp/internal/guid"
+	"vmcp/internal/loopback"
 	"vmcp/internal/secret"
 )
 
@@ -59,8 +60,6 @@ const (
 	CodePrefix    = "1.AXsimcode."
 	RefreshPrefix = "1.AXsimrefresh."
 )
-
-var guid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // Tenant is a running simulation. Its methods may be called at any time, from anywhere.
 type Tenant struct {
@@ -128,16 +127,16 @@ func Start(cfg Config) (*Tenant, error) {
 func (cfg *Config) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !guid.MatchString(cfg.Tenant) {
+	if !guid.Valid(cfg.Tenant) {
 		bad("tenant %q is not a GUID in lower case", cfg.Tenant)
 	}
-	if !guid.MatchString(cfg.ClientID) {
+	if !guid.Valid(cfg.ClientID) {
 		bad("client id %q is not a GUID in lower case", cfg.ClientID)
 	}
 	if cfg.ClientSecret == "" {
 		bad("a client secret is required")
 	}
-	if host, _, err := net.SplitHostPort(cfg.Listen); err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback() {
+	if !loopback.Address(cfg.Listen) {
 		bad("listen address %q is not of the form 127.0.0.1:port: accounts here are anybody's", cfg.Listen)
 	}
 	if cfg.TokenVersion < 0 || cfg.TokenVersion > 2 {

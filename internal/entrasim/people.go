@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"vmcp/internal/guid"
 )
 
 // Directory is the people of the tenant and how they are assigned to the application. As YAML:
@@ -93,7 +95,7 @@ func (d Directory) validate() error {
 		if !strings.Contains(p.UPN, "@") || upns[strings.ToLower(p.UPN)] {
 			errs = append(errs, fmt.Errorf("%s: upn: want name@domain, once", at))
 		}
-		if !guid.MatchString(p.OID) || oids[p.OID] {
+		if !guid.Valid(p.OID) || oids[p.OID] {
 			errs = append(errs, fmt.Errorf("%s: oid: want a GUID in lower case, once", at))
 		}
 		upns[strings.ToLower(p.UPN)], oids[p.OID] = true, true

@@ -2,12 +2,12 @@ package gatewayconfig
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"vmcp/api/v1beta1"
+	"vmcp/internal/guid"
 	"vmcp/internal/secret"
 )
 
@@ -162,8 +162,6 @@ func (r *resolver) upstream(at string, p *v1beta1.UpstreamProvider, issuer *url.
 	return up
 }
 
-var guid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-
 // entra checks an Entra issuer, which is exact in tokens: one tenant by its GUID, the v2.0 endpoint.
 func (r *resolver) entra(at string, u *url.URL) bool {
 	switch u.Hostname() {
@@ -176,7 +174,7 @@ func (r *resolver) entra(at string, u *url.URL) bool {
 	}
 	tenant, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	switch {
-	case !guid.MatchString(tenant):
+	case !guid.Valid(tenant):
 		r.server.bad(at, "want the tenant's GUID in lower case: tokens name the tenant by it, and common, organizations or a domain match none")
 	case rest != "v2.0":
 		r.server.bad(at, "want https://%s/%s/v2.0", u.Host, tenant)

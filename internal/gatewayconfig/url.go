@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"vmcp/internal/loopback"
 )
 
 // urlRule says what beyond an https URL with a clean path is accepted.
@@ -103,11 +105,7 @@ func oddNumericHost(host string) bool {
 // isLoopback says whether host names this machine, without asking a resolver.
 func isLoopback(host string) bool {
 	host = strings.TrimSuffix(host, ".")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
+	return loopback.Host(host) || strings.HasSuffix(host, ".localhost")
 }
 
 // isMetadata says whether host is link-local, unspecified or a cloud's metadata service: never an MCP server.

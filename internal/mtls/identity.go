@@ -24,6 +24,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"vmcp/internal/loopback"
 )
 
 // Role is what a process is to its peers in a cluster: the DNS name that its certificate holds, whatever its address.
@@ -115,7 +117,7 @@ func (id *Identity) Dial(addr string, server Role, opts ...grpc.DialOption) (*gr
 	if network, _ := Network(addr); network == "tcp" {
 		if id != nil {
 			security = &clientCredentials{id, server}
-		} else if !loopback(addr) {
+		} else if !loopback.Address(addr) {
 			return nil, fmt.Errorf("connecting to %s: it is on another machine: %w", addr, errNoIdentity)
 		}
 	}

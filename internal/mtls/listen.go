@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"vmcp/internal/loopback"
 )
 
 // maxSocketPath is what fits into sockaddr_un on Linux, without the final zero byte.
@@ -19,7 +21,7 @@ const maxSocketPath = 107
 func Listen(addr string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(addr, "unix:")
 	if !unix {
-		if !loopback(addr) {
+		if !loopback.Address(addr) {
 			return nil, fmt.Errorf("listening on %s: other machines reach it: %w", addr, errNoIdentity)
 		}
 		l, err := net.Listen("tcp", addr)
@@ -69,13 +71,6 @@ func Network(addr string) (network, address string) {
 		return "unix", path
 	}
 	return "tcp", addr
-}
-
-// loopback reports whether host:port is on this machine. Names other than localhost are not looked up.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // target returns the gRPC target of an address in the form that Listen takes.

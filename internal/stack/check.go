@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/loopback"
 )
 
 // check refuses what cannot work, before anything is written or started.
@@ -70,7 +71,7 @@ func checkOrigins(cfg *Config, gw *gatewayconfig.Gateway) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", u.field, err)
 		}
-		own := p.Scheme == scheme && (p.Host == cfg.Listen || isLoopback(p.Hostname()) && p.Port() == port)
+		own := p.Scheme == scheme && (p.Host == cfg.Listen || loopback.Host(p.Hostname()) && p.Port() == port)
 		if !own {
 			errs = append(errs, fmt.Errorf("%s is %s, but clients connect to %s://localhost:%s here: write that, or use --listen, --tls-cert and --tls-key, or --public-tls where TLS ends in front", u.field, u.value, scheme, port))
 		}
@@ -83,9 +84,4 @@ func ownIssuer(gw *gatewayconfig.Gateway) string {
 		return ""
 	}
 	return gw.AuthServer.Issuer
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

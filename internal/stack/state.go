@@ -12,6 +12,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/loopback"
 )
 
 func (s *Stack) file(name string) string { return filepath.Join(s.State, name) }
@@ -28,7 +29,7 @@ func prepare(cfg *Config, gw *gatewayconfig.Gateway) (*Stack, error) {
 	switch {
 	case cfg.PublicTLS && gw.Endpoint.URL != "":
 		s.URL = gw.Endpoint.URL
-	case isLoopback(host): // Entra takes plain http redirects on this name only
+	case loopback.Host(host): // Entra takes plain http redirects on this name only
 		s.URL = cfg.scheme() + "://localhost:" + port + s.endpoint
 	default:
 		s.URL = cfg.scheme() + "://" + cfg.Listen + s.endpoint

@@ -18,6 +18,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/loopback"
 )
 
 // maxDocument bounds discovery documents and key sets, in bytes.
@@ -127,9 +128,7 @@ func (s *source) allowScheme(u *url.URL) error {
 }
 
 func isLoopback(u *url.URL) bool {
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+	return loopback.Host(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."))
 }
 
 // notPublic are ranges that net/netip does not know as private.

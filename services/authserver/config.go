@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"flag"
-	"net"
 	"net/url"
 
 	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/loopback"
 )
 
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
@@ -48,7 +48,7 @@ func (c *config) validate() error {
 		u, err := url.Parse(c.entra)
 		if err != nil || u.Scheme != "http" || u.Path != "" || u.Host == "" {
 			errs = append(errs, errors.New("-entra-address: want an origin such as http://127.0.0.1:8089"))
-		} else if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && !ip.IsLoopback() {
+		} else if !loopback.Host(u.Hostname()) {
 			errs = append(errs, errors.New("-entra-address: only an address on this machine may stand in for Entra"))
 		}
 	}

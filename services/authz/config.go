@@ -10,6 +10,7 @@ import (
 
 	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/loopback"
 )
 
 // config is the service's own flags: addresses and paths. What the gateway does is in the user's documents.
@@ -95,7 +96,7 @@ func (c *config) loopbackPort() (int, error) {
 	if err != nil || n < 1 || n > 65535 {
 		return 0, fmt.Errorf("-client-address: %q is not a port", port)
 	}
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+	if loopback.Host(host) {
 		return n, nil
 	}
 	return 0, nil

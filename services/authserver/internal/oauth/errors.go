@@ -187,12 +187,12 @@ func upstreamError(err error) *Error {
 	if !errors.As(err, &e) {
 		return nil
 	}
-	out := &Error{Code: codeAccessDenied, Text: e.UserText(), Status: http.StatusForbidden, cause: err}
-	switch {
-	case e.Temporary():
-		out.Code, out.Status, out.RetryAfter = codeUnavailable, http.StatusServiceUnavailable, max(e.RetryAfter, 5*time.Second)
-	case e.Kind == entra.WrongAudience || e.Kind == entra.InvalidToken || e.Kind == entra.Failed:
-		out.Code, out.Status = codeServerError, http.StatusBadGateway
+	out := &Error{Code: e.Answer(), Text: e.UserText(), Status: http.StatusForbidden, cause: err}
+	switch out.Code {
+	case codeUnavailable:
+		out.Status, out.RetryAfter = http.StatusServiceUnavailable, max(e.RetryAfter, 5*time.Second)
+	case codeServerError:
+		out.Status = http.StatusBadGateway
 	}
 	return out
 }
