@@ -22,7 +22,9 @@ func TestUp(t *testing.T) {
 	}
 	dir := t.TempDir()
 	docs, state, listen := filepath.Join(dir, "gateway.yaml"), filepath.Join(dir, "state"), freeAddress(t)
-	text := strings.ReplaceAll(string(example), "bin/kubernetes-mcp", filepath.Join(bin, "kubernetes-mcp")) + `---
+	const all = "- permit(principal, action, resource);\n"
+	text := strings.NewReplacer("bin/kubernetes-mcp", filepath.Join(bin, "kubernetes-mcp"),
+		all, all+`          - permit(principal, action == Action::"cal_tool", resource);`+"\n").Replace(string(example)) + `---
 apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata:
@@ -93,6 +95,7 @@ spec:
 		"server kubernetes: ready, 10 tools",
 		"server broken: away, initialize: ",
 		"exit status 3: Error: no token\n", // and nothing of what stands behind it
+		`unknown action Action::"cal_tool"` + "\n",
 		"claude mcp add --transport http try-it " + url + "\n",
 	} {
 		if !strings.Contains(said.String(), want) {

@@ -57,12 +57,9 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		cfg.Tools = filepath.Join(filepath.Dir(cfg.Bin), ".tools")
 	}
 	cfg.Source.Loopback = true
-	gw, warnings, err := check(cfg.Source)
+	gw, _, err := check(cfg.Source) // the warnings come from authz, which knows the tools
 	if err != nil {
 		return printProblems(stderr, err)
-	}
-	for _, w := range warnings {
-		fmt.Fprintln(stderr, "warning:", w)
 	}
 	s, err := stack.Start(ctx, cfg)
 	if err == nil {

@@ -35,7 +35,24 @@ func (s *Stack) wait(ctx context.Context, show *progress.Display) error {
 		show.Set("envoy", progress.Ready, "")
 	})
 	waiting.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	client := Client(s.sock("authz-admin"))
+	defer client.CloseIdleConnections()
+	for _, w := range policyWarnings(ctx, client) { // last, as authz compares the policies with what the servers listed
+		show.Note("warning: " + w)
+	}
+	return nil
+}
+
+// policyWarnings are authz's remarks on the policies in force, one a line.
+func policyWarnings(ctx context.Context, client *http.Client) []string {
+	status, text, err := get(ctx, client, "/warnings")
+	if err != nil || status != http.StatusOK {
+		return nil // the gateway works all the same, and its log has them
+	}
+	return strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
 }
 
 // waitOpen waits until the simulated tenant listens. authserver says so where it never does.

@@ -84,6 +84,9 @@ func FetchStatus(ctx context.Context, dir string) (*Status, error) {
 		}
 		st.Ready = st.Ready && p.Ready
 		st.Parts = append(st.Parts, p)
+		if part == "authz" {
+			st.Warnings = append(st.Warnings, policyWarnings(ctx, client)...)
+		}
 		if part == "aggregator" {
 			if s, err := fetchServers(ctx, client); err == nil {
 				st.Backends, st.Warnings = append(st.Backends, s.Backends...), append(st.Warnings, s.Warnings...)
