@@ -7,7 +7,8 @@
 FROM golang:1.26.8 AS build
 WORKDIR /src
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /out/ ./services/...
+ARG VERSION=devel
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ ./services/...
 
 # No shell, no packages: the authorities of public servers, and one program that runs as nobody in particular.
 FROM scratch AS base

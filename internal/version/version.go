@@ -4,9 +4,18 @@ package version
 
 import "runtime/debug"
 
-// String is the module's version: v1.2.3 of a tag, v0.0.0-TIME-REVISION of another commit, with +dirty where files were
-// changed. It is devel where the toolchain did not ask git: in tests, in a git worktree, with -buildvcs=false.
-func String() string { return read(debug.ReadBuildInfo()) }
+// built is set where the toolchain cannot ask git, by -ldflags "-X vmcp/internal/version.built=…": in images.
+var built string
+
+// String is what built says, else the module's version: v1.2.3 of a tag, v0.0.0-TIME-REVISION of another commit, with
+// +dirty where files were changed. It is devel where the toolchain did not ask git: in tests, in a git worktree, with
+// -buildvcs=false.
+func String() string {
+	if built != "" {
+		return built
+	}
+	return read(debug.ReadBuildInfo())
+}
 
 func read(info *debug.BuildInfo, ok bool) string {
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {

@@ -1,7 +1,12 @@
 package version
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime/debug"
+	"strings"
 	"testing"
 )
 
@@ -15,5 +20,25 @@ func TestRead(t *testing.T) {
 	}
 	if got := read(nil, false); got != "devel" {
 		t.Errorf("without build information: %q", got)
+	}
+}
+
+// TestImages: a build with the linker flags of the images says their version. Go ignores a misspelt variable.
+func TestImages(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/images/services.Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := regexp.MustCompile(`-ldflags "(.*?)"`).FindSubmatch(text)
+	if flags == nil {
+		t.Fatal("the images are built without -ldflags")
+	}
+	program := filepath.Join(t.TempDir(), "vmcp")
+	build := exec.Command("go", "build", "-ldflags", strings.ReplaceAll(string(flags[1]), "$VERSION", "v9.9.9"), "-o", program, "vmcp/cmd/vmcp")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(program, "version").Output(); err != nil || !strings.HasPrefix(string(out), "vmcp v9.9.9 ") {
+		t.Errorf("%q, %v", out, err)
 	}
 }
