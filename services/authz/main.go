@@ -155,8 +155,8 @@ func watches(gw *gatewayconfig.Gateway, check *extauthz.Config, identity *mtls.I
 			return gatewayconfig.Watch(ctx, cfg.source, time.Second, func(next *gatewayconfig.Gateway, err error) {
 				if err == nil {
 					err = setPolicies(check.Engine, next, log)
-					if !reflect.DeepEqual(next.Endpoint, gw.Endpoint) || !reflect.DeepEqual(next.Authz.Issuer, gw.Authz.Issuer) {
-						log.Warn("endpoint or issuer changed in the documents: that needs a restart; policies are reloaded")
+					if !reflect.DeepEqual(next.Endpoint, gw.Endpoint) || !reflect.DeepEqual(next.Authz.Issuer, gw.Authz.Issuer) || !reflect.DeepEqual(next.TrustedProxies, gw.TrustedProxies) {
+						log.Warn("endpoint, issuer or trusted proxies changed in the documents: that needs a restart; policies are reloaded")
 					}
 				}
 				if err != nil {
