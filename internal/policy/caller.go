@@ -17,7 +17,8 @@ import (
 // typedClaims are attributes of the principal under their own name, when the claim is a string.
 var typedClaims = []string{"sub", "iss", "client_id", "tid", "oid", "email", "name", "preferred_username"}
 
-// defaultGroupClaims are tried in this order without groupClaimName; the first one present wins, even if empty.
+// defaultGroupClaims are tried in this order after groupClaimName; the first one present wins, even if empty. Tokens of
+// our own have groups alone, whatever the claim is called at the provider.
 var defaultGroupClaims = []string{"groups", "roles", "cognito:groups"}
 
 // Caller is a principal prepared for the decisions of one Set: everything that a token fixes. Immutable; build it once
@@ -38,7 +39,7 @@ type Caller struct {
 func (c *Caller) Groups() []string { return c.groups }
 
 // NewCaller prepares the principal Client::"<sub>" from the verified claims of its token, a JSON object. Groups come
-// from groupClaimName (exact name, else a dotted path) or the first present of groups, roles, cognito:groups, and from
+// from groupClaimName (exact name, else a dotted path), else the first present of groups, roles, cognito:groups, and from
 // roleClaimName; one that is neither a string nor an array of strings is an error, since dropping it would drop forbids.
 // A claim that is null is none, and nor is a null within one. A claim that Cedar cannot hold exactly (1.23456, too deep)
 // makes the policies fail that apply to the caller and read it.
@@ -155,26 +156,42 @@ func (s *Set) groups(raw map[string]jsontext.Value) ([]string, error) {
 		}
 		return nil
 	}
+	claims := defaultGroupClaims
 	if name := s.config.GroupClaimName; name != "" {
-		if err := add(name, claimAt(raw, name)); err != nil {
+		claims = slices.Concat([]string{name}, claims)
+	}
+	for _, name := range claims {
+		v := claimAt(raw, name)
+		if v == nil || v.Kind() == 'n' {
+			if leftOut(raw, name) {
+				return nil, fmt.Errorf("token claims: %s: more groups than the issuer puts into a token (overage): assign app roles instead", name)
+			}
+			continue
+		}
+		if err := add(name, v); err != nil {
 			return nil, err
 		}
-	} else {
-		for _, name := range defaultGroupClaims {
-			if v := raw[name]; v != nil && v.Kind() != 'n' {
-				if err := add(name, v); err != nil {
-					return nil, err
-				}
-				break
-			}
-		}
+		break
 	}
 	if name := s.config.RoleClaimName; name != "" {
+		if leftOut(raw, name) {
+			return nil, fmt.Errorf("token claims: %s: more roles than the issuer puts into a token (overage)", name)
+		}
 		if err := add(name, claimAt(raw, name)); err != nil {
 			return nil, err
 		}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// leftOut reports whether the issuer says that a claim exists and is not in the token: OpenID Connect Core 5.6.2, and
+// Entra's hasgroups. A forbid on a group would not know of it.
+func leftOut(raw map[string]jsontext.Value, name string) bool {
+	var elsewhere map[string]jsontext.Value
+	if json.Unmarshal(raw["_claim_names"], &elsewhere) == nil && elsewhere[name] != nil {
+		return true
+	}
+	return name == "groups" && string(raw["hasgroups"]) == "true"
 }
 
 // claimAt finds a claim by its exact name, else by a dotted path such as realm_access.roles.

@@ -5,6 +5,7 @@ package audit
 import (
 	"encoding/json"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,9 +37,10 @@ type Record struct {
 type Log struct {
 	failed func(error)
 
-	mu  sync.Mutex
-	w   io.Writer
-	bad bool
+	mu   sync.Mutex
+	w    io.Writer
+	bad  bool
+	torn bool // a part of a line stands at the end
 }
 
 // New makes a log; failed is told when writing begins to fail.
@@ -56,7 +58,11 @@ func (l *Log) Write(r Record) error {
 	b = append(b, '\n')
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err = l.w.Write(b)
+	if l.torn { // it must not swallow this record
+		b = slices.Insert(b, 0, '\n')
+	}
+	n, err := l.w.Write(b)
+	l.torn = err != nil && (l.torn || n > 0)
 	if err != nil && !l.bad {
 		l.failed(err)
 	}

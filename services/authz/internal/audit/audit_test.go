@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -46,6 +47,46 @@ func TestFailure(t *testing.T) {
 		l.Write(Record{})
 		if want := []int{0, 1, 1, 1, 1, 1, 2, 2}[i]; told != want {
 			t.Errorf("after %d records told %d times, want %d", i+1, told, want)
+		}
+	}
+}
+
+// short writes no more than it has room for, as a full disk does.
+type short struct {
+	bytes.Buffer
+	room int
+}
+
+func (s *short) Write(b []byte) (int, error) {
+	if len(b) > s.room {
+		n, _ := s.Buffer.Write(b[:s.room])
+		s.room = 0
+		return n, errors.New("disk full")
+	}
+	return s.Buffer.Write(b)
+}
+
+// TestTorn: a record of which a part was written does not swallow the next one.
+func TestTorn(t *testing.T) {
+	for _, room := range []int{0, 1, 40} {
+		w := &short{}
+		l := New(w, func(error) {})
+		w.room = room
+		l.Write(Record{Name: "torn"})
+		w.room = room
+		l.Write(Record{Name: "torn"})
+		w.room = 1 << 20
+		l.Write(Record{Name: "whole"})
+		l.Write(Record{Name: "whole"})
+		whole := 0
+		for line := range strings.Lines(w.String()) {
+			var rec Record
+			if json.Unmarshal([]byte(line), &rec) == nil && rec.Name == "whole" {
+				whole++
+			}
+		}
+		if whole != 2 {
+			t.Errorf("room for %d bytes: %d whole records in %q, want 2", room, whole, w.String())
 		}
 	}
 }
