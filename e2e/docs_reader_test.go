@@ -80,8 +80,10 @@ func (r *reader) command(ctx context.Context, text string) *exec.Cmd {
 func (r *reader) run(t *testing.T, at, text string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	cmd := r.command(ctx, text)
+	cmd.WaitDelay = 5 * time.Second // for the output of what it leaves behind
 	var err error
-	if r.out, err = r.command(ctx, text).CombinedOutput(); err != nil {
+	if r.out, err = cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s\n%s", at, err, text, r.out)
 	}
 }
