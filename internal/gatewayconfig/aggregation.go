@@ -1,6 +1,7 @@
 package gatewayconfig
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -163,23 +164,23 @@ func annotationsOf(a *v1beta1.ToolAnnotationsOverride) map[string]any {
 func (r *resolver) operational() {
 	const at = "spec.config.operational"
 	a := &r.gateway.Aggregator
-	a.Timeout = 30 * time.Second
-	a.WorkloadTimeout = map[string]time.Duration{}
 	a.HealthInterval = 30 * time.Second
-	cfg := r.spec.Config.Operational
-	if cfg == nil {
-		return
-	}
+	timeout, workloads := 30*time.Second, map[string]time.Duration{}
+	cfg := cmp.Or(r.spec.Config.Operational, &v1beta1.OperationalConfig{})
 	if t := cfg.Timeouts; t != nil {
-		r.duration(at+".timeouts.default", t.Default, &a.Timeout)
+		r.duration(at+".timeouts.default", t.Default, &timeout)
 		for _, name := range slices.Sorted(maps.Keys(t.PerWorkload)) {
 			d, at := t.PerWorkload[name], join(at+".timeouts.perWorkload", name)
 			if r.workload(at, name) {
 				var limit time.Duration
 				r.duration(at, &d, &limit)
-				a.WorkloadTimeout[name] = limit
+				workloads[name] = limit
 			}
 		}
+	}
+	for i := range a.Backends {
+		b := &a.Backends[i]
+		b.Timeout = cmp.Or(workloads[b.Name], timeout)
 	}
 	if f := cfg.FailureHandling; f != nil {
 		at := at + ".failureHandling"

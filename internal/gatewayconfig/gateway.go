@@ -108,11 +108,9 @@ type Aggregator struct {
 	HideByDefault      bool // aggregation.defaultToolVisibility: deny
 	Tools              map[string]WorkloadTools
 
-	Timeout         time.Duration            // operational.timeouts.default
-	WorkloadTimeout map[string]time.Duration // operational.timeouts.perWorkload
-	HealthInterval  time.Duration            // operational.failureHandling.healthCheckInterval
-	PassHeaders     []string                 // passthroughHeaders
-	SecretFiles     []string                 // that hold a Secret document: not for the eyes of programs that the aggregator starts
+	HealthInterval time.Duration // operational.failureHandling.healthCheckInterval
+	PassHeaders    []string      // passthroughHeaders
+	SecretFiles    []string      // that hold a Secret document: not for the eyes of programs that the aggregator starts
 }
 
 // WorkloadTools is aggregation.tools[] of one backend, with its toolConfigRef merged in.
@@ -152,6 +150,7 @@ type Backend struct {
 	Shared    bool                    // annotation vmcp/sessions: shared
 	Roots     bool                    // annotation vmcp/client-features names roots: the backend may ask clients for them
 	Sampling  bool                    // the same for sampling
+	Timeout   time.Duration           // of a call: operational.timeouts.perWorkload, else default
 }
 
 // AuthServer is what services/authserver needs (authServerConfig).

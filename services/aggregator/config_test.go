@@ -101,7 +101,7 @@ func TestCommand(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix"}
-	inv := inventory.New(cfg, []*inventory.Source{inventory.NewSource("a", true)}, "", zap.NewNop())
+	inv := inventory.New(cfg, []inventory.Source{{Name: "a", Stdio: true}}, "", zap.NewNop())
 	w := httptest.NewRecorder()
 	status(inv, []string{"careful"})(w, httptest.NewRequest("GET", "/status", nil))
 	var got struct {

@@ -81,23 +81,16 @@ func run(ctx context.Context, log *zap.Logger) error {
 	defer running.Wait()
 	defer closeBackends()
 	backends := map[string]*backend.Backend{}
-	var sources []*inventory.Source
+	var sources []inventory.Source
 	for _, b := range gw.Aggregator.Backends {
 		command, err := cfg.command(b)
 		if err != nil {
 			return err
 		}
-		src := inventory.NewSource(b.Name, b.Transport == gatewayconfig.TransportStdio)
-		timeout := gw.Aggregator.Timeout
-		if t, ok := gw.Aggregator.WorkloadTimeout[b.Name]; ok {
-			timeout = t
-		}
-		to := backend.New(backend.Config{
-			Backend: b, Command: command, Hide: hide, Timeout: timeout, ServerInfo: gateway.ServerInfo(),
-			OnListChanged: src.Changed, Log: log,
-		})
-		src.List = to.List
-		backends[b.Name], sources = to, append(sources, src)
+		to := backend.New(backend.Config{Backend: b, Command: command, Hide: hide, ServerInfo: gateway.ServerInfo(), Log: log})
+		backends[b.Name] = to
+		sources = append(sources, inventory.Source{Name: b.Name, Stdio: b.Transport == gatewayconfig.TransportStdio,
+			List: to.List, Changed: to.Changed()})
 		running.Go(func() error { return to.Run(open) })
 	}
 	lists := ""

@@ -37,13 +37,11 @@ const (
 // Config is what New needs. Backend is validated: the URL parses, the transport is known.
 type Config struct {
 	gatewayconfig.Backend
-	Command       []string      // of a stdio backend: the program and its arguments; Backend.Args follow
-	Hide          []string      // paths that no child can reach, see stdio.Config
-	Timeout       time.Duration // of one call, from Do to the response; 0: 60 s
-	ClientInfo    []byte        // our Implementation object as client of backends, JSON; nil: a constant
-	ServerInfo    []byte        // our Implementation object toward modern clients (HM-6); nil: none is written
-	OnListChanged func()        // the backend said that one of its lists changed; must not block; may be nil
-	Log           *zap.Logger   // nil: none
+	Command    []string    // of a stdio backend: the program and its arguments; Backend.Args follow
+	Hide       []string    // paths that no child can reach, see stdio.Config
+	ClientInfo []byte      // our Implementation object as client of backends, JSON; nil: a constant
+	ServerInfo []byte      // our Implementation object toward modern clients (HM-6); nil: none is written
+	Log        *zap.Logger // nil: none
 }
 
 // Backend is one configured MCP server. Safe for concurrent use.
@@ -62,7 +60,8 @@ type Backend struct {
 	probing chan struct{}         // one probe at a time (BR-4)
 	schemas atomic.Pointer[schemas]
 
-	lister *conn // the session of List
+	lister  *conn         // the session of List
+	changed chan struct{} // holds one token while the backend said that a list changed
 
 	mu       sync.Mutex
 	conns    map[connKey]*conn // nil: Run has ended
@@ -80,14 +79,12 @@ func New(cfg Config) *Backend {
 	if cfg.ClientInfo == nil {
 		cfg.ClientInfo = fmt.Appendf(nil, `{"name":"vmcp","version":%q}`, version.String())
 	}
-	if cfg.OnListChanged == nil {
-		cfg.OnListChanged = func() {}
-	}
 	b := &Backend{
 		cfg:     cfg,
 		log:     cfg.Log.With(zap.String("backend", cfg.Name)),
 		probing: make(chan struct{}, 1),
 		conns:   make(map[connKey]*conn),
+		changed: make(chan struct{}, 1),
 	}
 	b.lister = newConn(b, connKey{}, SessionOptions{})
 	b.ctx, b.stop = context.WithCancel(context.Background())
@@ -96,6 +93,9 @@ func New(cfg Config) *Backend {
 	}
 	return b
 }
+
+// Changed yields when the backend said that one of its lists changed.
+func (b *Backend) Changed() <-chan struct{} { return b.changed }
 
 // Run closes idle sessions until ctx ends, then all of them. Calls after that fail.
 func (b *Backend) Run(ctx context.Context) error {

@@ -174,6 +174,9 @@ func (b *Backend) noteListChange(method string) bool {
 	if !mcpwire.IsListChanged(method) {
 		return false
 	}
-	b.cfg.OnListChanged()
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
 	return true
 }

@@ -83,8 +83,7 @@ func TestFailures(t *testing.T) {
 		for _, client := range eras {
 			t.Run(test.name+" "+client.String(), func(t *testing.T) {
 				h := mcptest.NewHTTP(t, mcptest.Options{})
-				b := start(t, Config{Timeout: 300 * time.Millisecond,
-					Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
+				b := start(t, Config{Backend: gatewayconfig.Backend{Timeout: 300 * time.Millisecond, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
 				h.SetFault(test.fault)
 				s := session(t, b, client)
 				_, err := do(s, tool(t, client, "1", "echo", `{"text":"hi"}`, ""))

@@ -118,8 +118,7 @@ func TestMisbehaving(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{"tools/call": test.answer})
-			b := start(t, Config{Timeout: 300 * time.Millisecond,
-				Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
+			b := start(t, Config{Backend: gatewayconfig.Backend{Timeout: 300 * time.Millisecond, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
 			s := session(t, b, mcpwire.EraModern)
 			_, err := do(s, tool(t, mcpwire.EraModern, "9", "t", `{}`, ""))
 			var failure *Error
@@ -290,8 +289,7 @@ func TestLogLevel(t *testing.T) {
 // TestTimeoutCancels: a legacy backend is told that nobody waits any more.
 func TestTimeoutCancels(t *testing.T) {
 	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{"tools/call": {Type: "text/event-stream", Hold: true}})
-	b := start(t, Config{Timeout: 200 * time.Millisecond,
-		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
+	b := start(t, Config{Backend: gatewayconfig.Backend{Timeout: 200 * time.Millisecond, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
 	if _, err := do(session(t, b, mcpwire.EraLegacy), tool(t, mcpwire.EraLegacy, "9", "t", `{}`, "")); !errors.Is(err, ErrTimeout) {
 		t.Errorf("got %v", err)
 	}
@@ -301,21 +299,20 @@ func TestTimeoutCancels(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	changed, messages := make(chan struct{}, 8), make(chan string, 8)
+	messages := make(chan string, 8)
 	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
 		"resources/subscribe": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{}}`),
 		"GET": {Type: "text/event-stream", Hold: true, Body: "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n" +
 			"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\"params\":{\"uri\":\"a:b\"}}\n\n" +
 			"data: {\"jsonrpc\":\"2.0\",\"id\":\"p\",\"method\":\"ping\"}\n\n"},
 	})
-	b := start(t, Config{Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL},
-		OnListChanged: func() { changed <- struct{}{} }})
+	b := start(t, Config{Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
 	s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "k", OnMessage: func(r mcpwire.Reply) { messages <- string(r.Body.Text) }})
 	t.Cleanup(s.Close)
 	if _, err := do(s, request(t, mcpwire.EraLegacy, "1", "resources/subscribe", "a:b", `"uri":"a:b"`, "")); err != nil {
 		t.Fatal(err)
 	}
-	<-changed
+	<-b.Changed()
 	if got := <-messages; !strings.Contains(got, `"uri":"a:b"`) {
 		t.Errorf("got %s", got)
 	}

@@ -27,9 +27,8 @@ esac
 done
 `
 	return start(t, Config{
-		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio},
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio, Timeout: timeout},
 		Command: []string{"/bin/sh", "-c", text},
-		Timeout: timeout,
 	})
 }
 

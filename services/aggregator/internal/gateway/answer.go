@@ -122,29 +122,16 @@ const maxInstructions = 16 << 10
 
 // offers are our capabilities, a JSON object. Lists can always change: policies and roles change them too (AG-21).
 func (g *Gateway) offers(era mcpwire.Era) []byte {
-	c := g.cfg.Inventory.Catalog()
-	var completions, logging, subscribe bool
-	for _, raw := range c.Capabilities {
-		var has struct {
-			Completions, Logging json.RawMessage
-			Resources            struct{ Subscribe bool }
-		}
-		if json.Unmarshal(raw, &has) != nil {
-			continue
-		}
-		completions = completions || has.Completions != nil
-		logging = logging || has.Logging != nil
-		subscribe = subscribe || has.Resources.Subscribe
-	}
+	has := g.cfg.Inventory.Catalog().Offers
 	b := []byte(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true`)
-	if subscribe && era == mcpwire.EraLegacy {
+	if has.Subscribe && era == mcpwire.EraLegacy {
 		b = append(b, `,"subscribe":true`...)
 	}
 	b = append(b, '}')
-	if completions {
+	if has.Completions {
 		b = append(b, `,"completions":{}`...)
 	}
-	if logging {
+	if has.Logging {
 		b = append(b, `,"logging":{}`...)
 	}
 	return append(b, '}')

@@ -68,11 +68,11 @@ func TestHungAuthz(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				offered := listing([]string{"one"}, nil, nil, nil)
 				offered.Instructions = "use it well"
-				source := inventory.NewSource("a", false)
-				source.List = func(context.Context) (*backend.Listing, error) { return offered, nil }
+				relist := make(chan struct{}, 1)
+				source := inventory.Source{Name: "a", List: func(context.Context) (*backend.Listing, error) { return offered, nil }, Changed: relist}
 				cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
 					HealthInterval: time.Hour}
-				inv := inventory.New(cfg, []*inventory.Source{source}, "", zap.NewNop())
+				inv := inventory.New(cfg, []inventory.Source{source}, "", zap.NewNop())
 				go inv.Run(ctx)
 				time.Sleep(time.Second)
 				authz := &hung{}
@@ -80,7 +80,7 @@ func TestHungAuthz(t *testing.T) {
 					authz.first = func() error {
 						_, changed := inv.Next()
 						offered = listing([]string{"one", "two"}, nil, nil, nil)
-						source.Changed()
+						relist <- struct{}{}
 						<-changed
 						time.Sleep(decisionTime / 2)
 						return status.Error(codes.Unavailable, "unknown catalog digest")

@@ -311,7 +311,7 @@ func TestInstructions(t *testing.T) {
 		_, changed := w.inv.Next()
 		w.override.Store(name, &backend.Listing{Capabilities: []byte(`{"tools":{}}`), Instructions: "words of " + name,
 			Tools: []backend.Item{{Name: "t", Raw: []byte(`{"name":"t","inputSchema":{"type":"object"}}`)}}})
-		w.sources[name].Changed()
+		w.announce(name)
 		<-changed
 	}
 	only := func(prefix string) permissions {

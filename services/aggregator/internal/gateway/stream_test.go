@@ -36,7 +36,7 @@ func (w *world) offer(t *testing.T, name string, l *backend.Listing) {
 	t.Helper()
 	_, changed := w.inv.Next()
 	w.override.Store(name, l)
-	w.sources[name].Changed()
+	w.announce(name)
 	wait(t, changed, func(struct{}) bool { return true })
 }
 

@@ -40,7 +40,7 @@ type world struct {
 	*Gateway
 	URL               string
 	inv               *inventory.Inventory
-	sources           map[string]*inventory.Source
+	relist            map[string]chan struct{} // asks for a backend's lists
 	sealKeys, session *keyring.Ring
 	override          sync.Map      // backend → *backend.Listing instead of what it offers
 	left              chan struct{} // one for each request whose client went away before it was served
@@ -66,24 +66,35 @@ func newKeys(t testing.TB) *keyring.Ring {
 // newWorld fronts backends by name. It returns when all of them are listed.
 func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{sealKeys: newKeys(t), session: newKeys(t), sources: map[string]*inventory.Source{}, left: make(chan struct{}, 100)}
+	w := &world{sealKeys: newKeys(t), session: newKeys(t), relist: map[string]chan struct{}{}, left: make(chan struct{}, 100)}
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
 		HealthInterval: time.Hour}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	to := map[string]*backend.Backend{}
-	var sources []*inventory.Source
+	var sources []inventory.Source
 	for name, h := range backends {
-		src := inventory.NewSource(name, false)
-		b := backend.New(backend.Config{Timeout: 20 * time.Second, ServerInfo: ServerInfo(), OnListChanged: src.Changed,
-			Backend: gatewayconfig.Backend{Name: name, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
-		src.List = func(ctx context.Context) (*backend.Listing, error) {
+		relist := make(chan struct{}, 1)
+		b := backend.New(backend.Config{ServerInfo: ServerInfo(),
+			Backend: gatewayconfig.Backend{Name: name, Transport: gatewayconfig.TransportHTTP, URL: h.URL, Timeout: 20 * time.Second}})
+		list := func(ctx context.Context) (*backend.Listing, error) {
 			if l, ok := w.override.Load(name); ok {
 				return l.(*backend.Listing), nil
 			}
 			return b.List(ctx)
 		}
-		to[name], w.sources[name], sources = b, src, append(sources, src)
+		to[name], w.relist[name] = b, relist
+		sources = append(sources, inventory.Source{Name: name, List: list, Changed: relist})
+		running.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-b.Changed():
+					w.announce(name)
+				}
+			}
+		})
 		running.Go(func() { b.Run(ctx) })
 	}
 	w.inv = inventory.New(cfg, sources, "", zap.NewNop())
@@ -124,6 +135,14 @@ func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*C
 		case <-deadline:
 			t.Fatalf("not listed: %+v", w.inv.Status())
 		}
+	}
+}
+
+// announce asks for a backend's lists.
+func (w *world) announce(name string) {
+	select {
+	case w.relist[name] <- struct{}{}:
+	default:
 	}
 }
 

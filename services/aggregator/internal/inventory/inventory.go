@@ -37,30 +37,16 @@ const (
 
 // Source is one backend as this package sees it.
 type Source struct {
-	Name  string
-	Stdio bool // listed again only on request or after a failure: each listing costs a child process
-	List  func(context.Context) (*backend.Listing, error)
-
-	changed chan struct{} // capacity 1
-}
-
-// Changed asks for a new listing, soon. It does not block.
-func (s *Source) Changed() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-}
-
-// NewSource makes a source; List may be set before Run.
-func NewSource(name string, stdio bool) *Source {
-	return &Source{Name: name, Stdio: stdio, changed: make(chan struct{}, 1)}
+	Name    string
+	Stdio   bool // listed again only on request or after a failure: each listing costs a child process
+	List    func(context.Context) (*backend.Listing, error)
+	Changed <-chan struct{} // yields when a new listing is wanted, soon
 }
 
 // Inventory publishes catalogs. Safe for concurrent use.
 type Inventory struct {
 	cfg     *gatewayconfig.Aggregator
-	sources []*Source
+	sources []Source
 	dir     string // of the last good lists; empty: none are kept
 	log     *zap.Logger
 	slots   *semaphore.Weighted
@@ -68,10 +54,12 @@ type Inventory struct {
 	current atomic.Pointer[catalog.Catalog]
 	started time.Time
 
-	mu       sync.Mutex
+	merging  sync.Mutex        // held while a catalog is made, which takes time; taken before mu
 	listings []catalog.Listing // by source
-	status   []Status
-	changed  chan struct{} // closed and replaced at each publication
+
+	mu      sync.Mutex // every stream takes it
+	status  []Status
+	changed chan struct{} // closed and replaced at each publication
 }
 
 // Status is what is known of one backend, for people.
@@ -86,7 +74,7 @@ type Status struct {
 }
 
 // New reads the last good lists from dir and publishes a first catalog.
-func New(cfg *gatewayconfig.Aggregator, sources []*Source, dir string, log *zap.Logger) *Inventory {
+func New(cfg *gatewayconfig.Aggregator, sources []Source, dir string, log *zap.Logger) *Inventory {
 	inv := &Inventory{
 		cfg: cfg, sources: sources, dir: dir, log: log, started: time.Now(),
 		slots:    semaphore.NewWeighted(parallel),
@@ -103,10 +91,10 @@ func New(cfg *gatewayconfig.Aggregator, sources []*Source, dir string, log *zap.
 		}
 		if l != nil {
 			inv.listings[i] = *l
-			inv.count(i, "failing")
+			inv.status[i] = status(l, "failing")
 		}
 	}
-	inv.publish()
+	inv.swap(inv.merge())
 	return inv
 }
 
@@ -157,7 +145,7 @@ func (inv *Inventory) Run(ctx context.Context) error {
 
 // follow keeps one backend's listing current.
 func (inv *Inventory) follow(ctx context.Context, i int) {
-	s := inv.sources[i]
+	s := &inv.sources[i]
 	retry, pause, burst := firstRetry, debounce, 0
 	for {
 		began := time.Now()
@@ -179,7 +167,7 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 		case <-ctx.Done():
 			return
 		case <-again:
-		case <-s.changed:
+		case <-s.Changed:
 			// Several changes in a row are one, and a backend that announces them without end is asked ever more seldom.
 			if time.Since(began) > longestPause {
 				pause, burst = debounce, 0
@@ -193,7 +181,7 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 				pause = min(2*pause, longestPause)
 			}
 			select {
-			case <-s.changed:
+			case <-s.Changed:
 			default:
 			}
 		}
@@ -205,64 +193,85 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 		return err
 	}
 	defer inv.slots.Release(1)
-	s := inv.sources[i]
+	s := &inv.sources[i]
 	got, err := s.List(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 
-	inv.mu.Lock()
-	defer inv.mu.Unlock()
-	st := &inv.status[i]
 	if err != nil {
-		if st.LastFailure != err.Error() { // once per trouble, not at each retry
-			inv.log.Warn("cannot list", zap.String("backend", s.Name), zap.Error(err))
-		}
-		st.LastFailure = err.Error()
-		if inv.listings[i].Listed {
-			st.State = "failing"
-		}
+		inv.failed(i, err)
 		return err
 	}
 	l := convert(s.Name, got)
-	same := inv.listings[i].Listed && equal(&inv.listings[i], l)
-	inv.listings[i] = *l
-	if st.State != "listed" {
-		inv.log.Info("listed", zap.String("backend", s.Name), zap.Int("tools", len(l.Tools)),
-			zap.Int("prompts", len(l.Prompts)), zap.Int("resources", len(l.Resources)))
-	}
-	inv.count(i, "listed")
-	st.LastListed, st.LastFailure = time.Now(), ""
-	if same {
-		return nil
-	}
-	inv.publishLocked()
-	if err := inv.remember(l); err != nil {
-		inv.log.Warn("cannot keep the last lists", zap.String("backend", s.Name), zap.Error(err))
+	if inv.accept(i, l) {
+		if err := inv.remember(l); err != nil {
+			inv.log.Warn("cannot keep the last lists", zap.String("backend", s.Name), zap.Error(err))
+		}
 	}
 	return nil
 }
 
-func (inv *Inventory) count(i int, state string) {
-	l, st := &inv.listings[i], &inv.status[i]
-	st.State, st.Tools, st.Prompts, st.Resources = state, len(l.Tools), len(l.Prompts), len(l.Resources)
-}
-
-func (inv *Inventory) publish() {
+func (inv *Inventory) failed(i int, err error) {
 	inv.mu.Lock()
-	defer inv.mu.Unlock()
-	inv.publishLocked()
+	st := &inv.status[i]
+	known := st.LastFailure == err.Error()
+	st.LastFailure = err.Error()
+	if st.State == "listed" {
+		st.State = "failing"
+	}
+	inv.mu.Unlock()
+	if !known { // once per trouble, not at each retry
+		inv.log.Warn("cannot list", zap.String("backend", st.Backend), zap.Error(err))
+	}
 }
 
-func (inv *Inventory) publishLocked() {
+// accept takes a backend's lists and publishes what follows from them; it says whether they are new.
+func (inv *Inventory) accept(i int, l *catalog.Listing) bool {
+	inv.merging.Lock()
+	defer inv.merging.Unlock()
+	same := inv.listings[i].Listed && equal(&inv.listings[i], l)
+	inv.listings[i] = *l
+	var c *catalog.Catalog
+	if !same {
+		c = inv.merge()
+	}
+
+	inv.mu.Lock()
+	st := &inv.status[i]
+	back := st.State != "listed"
+	*st = status(l, "listed")
+	st.LastListed = time.Now()
+	if c != nil {
+		inv.swap(c)
+	}
+	inv.mu.Unlock()
+	if back {
+		inv.log.Info("listed", zap.String("backend", l.Backend), zap.Int("tools", len(l.Tools)),
+			zap.Int("prompts", len(l.Prompts)), zap.Int("resources", len(l.Resources)))
+	}
+	return !same
+}
+
+func status(l *catalog.Listing, state string) Status {
+	return Status{Backend: l.Backend, State: state, Tools: len(l.Tools), Prompts: len(l.Prompts), Resources: len(l.Resources)}
+}
+
+// merge makes the next catalog; nil where it would be the same. Callers hold merging.
+func (inv *Inventory) merge() *catalog.Catalog {
 	c := catalog.Merge(inv.cfg, inv.listings)
 	if old := inv.current.Load(); old != nil && old.Digest == c.Digest {
-		return
+		return nil
 	}
 	for _, d := range c.Dropped {
 		inv.log.Warn("not advertised", zap.String("kind", d.Kind.String()), zap.String("name", d.Name),
 			zap.String("backend", d.Backend), zap.String("reason", d.Reason))
 	}
+	return c
+}
+
+// swap publishes a catalog. Callers hold mu.
+func (inv *Inventory) swap(c *catalog.Catalog) {
 	inv.current.Store(c)
 	close(inv.changed)
 	inv.changed = make(chan struct{})

@@ -18,7 +18,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
-	"google.golang.org/grpc"
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
@@ -29,7 +28,8 @@ import (
 
 // server is a backend as List sees it.
 type server struct {
-	src *Source
+	src     Source
+	changed chan struct{}
 
 	mu      sync.Mutex
 	listing backend.Listing
@@ -39,8 +39,8 @@ type server struct {
 }
 
 func newServer(name string, stdio bool, tools ...string) *server {
-	s := &server{src: NewSource(name, stdio)}
-	s.src.List = s.list
+	s := &server{changed: make(chan struct{}, 1)}
+	s.src = Source{Name: name, Stdio: stdio, List: s.list, Changed: s.changed}
 	s.offer(tools...)
 	return s
 }
@@ -80,6 +80,14 @@ func (s *server) offer(tools ...string) {
 	})
 }
 
+// announce says that the lists changed.
+func (s *server) announce() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
 func (s *server) fail(err error) { s.set(func() { s.err = err }) }
 
 func (s *server) count() int {
@@ -92,7 +100,7 @@ var config = gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat
 	HealthInterval: 30 * time.Second}
 
 func newInventory(dir string, log *zap.Logger, servers ...*server) *Inventory {
-	var sources []*Source
+	var sources []Source
 	for _, s := range servers {
 		sources = append(sources, s.src)
 	}
@@ -215,25 +223,6 @@ func TestFailure(t *testing.T) {
 	})
 }
 
-// TestInterval: a remote backend is asked again by itself, a child only when there is a reason.
-func TestInterval(t *testing.T) {
-	inBubble(t, "", zap.NewNop(), func() []*server {
-		return []*server{newServer("a", false, "x"), newServer("b", true, "y")}
-	}, func(t *testing.T, inv *Inventory, s []*server) {
-		time.Sleep(time.Hour)
-		if got := s[0].count(); got < 80 || got > 240 {
-			t.Errorf("the remote one was asked %d times in an hour, want one in 15 to 45 s", got)
-		}
-		if got := s[1].count(); got != 1 {
-			t.Errorf("the child was asked %d times, want 1", got)
-		}
-		s[1].offer("y", "z")
-		s[1].src.Changed()
-		time.Sleep(time.Second)
-		expect(t, inv, "a_x b_y b_z", "a listed, b listed")
-	})
-}
-
 // TestReady: each backend gets a chance to be listed first, but no more than some seconds.
 func TestReady(t *testing.T) {
 	inBubble(t, "", zap.NewNop(), func() []*server {
@@ -256,32 +245,6 @@ func TestReady(t *testing.T) {
 	})
 }
 
-// TestDebounce: many changes in a row are one listing, and none is lost, even one while a listing runs.
-func TestDebounce(t *testing.T) {
-	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("b", true, "x")} },
-		func(t *testing.T, inv *Inventory, s []*server) {
-			for range 20 {
-				s[0].src.Changed()
-				time.Sleep(10 * time.Millisecond)
-			}
-			time.Sleep(time.Second)
-			if got := s[0].count(); got != 2 {
-				t.Errorf("listed %d times, want 2", got)
-			}
-			s[0].set(func() { s[0].takes = time.Second })
-			s[0].src.Changed()
-			time.Sleep(500 * time.Millisecond) // now it runs, and answers with what it offers at its end
-			s[0].src.Changed()
-			time.Sleep(time.Second)
-			s[0].offer("late")
-			time.Sleep(3 * time.Second)
-			if got := s[0].count(); got != 4 {
-				t.Errorf("listed %d times, want 4", got)
-			}
-			expect(t, inv, "b_late", "b listed")
-		})
-}
-
 // TestPublication: a catalog is published when something in it changed, whatever it is, and only then.
 func TestPublication(t *testing.T) {
 	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("b", true, "x", "y")} },
@@ -290,7 +253,7 @@ func TestPublication(t *testing.T) {
 				t.Helper()
 				before, changed := inv.Next()
 				s[0].set(change)
-				s[0].src.Changed()
+				s[0].announce()
 				time.Sleep(time.Second)
 				select {
 				case <-changed:
@@ -310,43 +273,19 @@ func TestPublication(t *testing.T) {
 				change func()
 				want   bool
 			}{
-				"nothing":      {func() {}, false},
-				"order":        {func() { l.Tools = []backend.Item{l.Tools[1], l.Tools[0]} }, false},
-				"a definition": {func() { l.Tools[0].Raw = append(slices.Clone(l.Tools[0].Raw), ' ') }, true},
-				"instructions": {func() { l.Instructions += "more" }, true},
-				"capabilities": {func() { l.Capabilities = append(l.Capabilities, ' ') }, true},
-				"a resource":   {func() { l.Resources = append(l.Resources, backend.Item{Name: "r://1", Raw: []byte(`{}`)}) }, true},
+				"nothing":                             {func() {}, false},
+				"order":                               {func() { l.Tools = []backend.Item{l.Tools[1], l.Tools[0]} }, false},
+				"a definition":                        {func() { l.Tools[0].Raw = append(slices.Clone(l.Tools[0].Raw), ' ') }, true},
+				"instructions":                        {func() { l.Instructions += "more" }, true},
+				"capabilities":                        {func() { l.Capabilities = []byte(`{"logging":{}}`) }, true},
+				"capabilities that we do not pass on": {func() { l.Capabilities = append(slices.Clone(l.Capabilities), ' ') }, false},
+				"a resource":                          {func() { l.Resources = append(l.Resources, backend.Item{Name: "r://1", Raw: []byte(`{}`)}) }, true},
 			} {
 				if got := published(tt.change); got != tt.want {
 					t.Errorf("%s changed: published %v, want %v", name, got, tt.want)
 				}
 			}
 		})
-}
-
-// TestParallel: not all backends are asked at one time.
-func TestParallel(t *testing.T) {
-	inBubble(t, "", zap.NewNop(), func() []*server {
-		var all []*server
-		for i := range 2*parallel + 5 {
-			s := newServer(fmt.Sprintf("b%02d", i), true, "x")
-			s.takes = time.Second
-			all = append(all, s)
-		}
-		return all
-	}, func(t *testing.T, inv *Inventory, s []*server) {
-		for _, want := range []int{parallel, 2 * parallel, 2*parallel + 5} {
-			asked := 0
-			for _, one := range s {
-				asked += one.count()
-			}
-			if asked != want {
-				t.Errorf("%d asked, want %d", asked, want)
-			}
-			time.Sleep(time.Second)
-			synctest.Wait()
-		}
-	})
 }
 
 // TestRestart: the last good lists survive on disk, byte for byte, and are in force before any backend answers.
@@ -362,7 +301,7 @@ func TestRestart(t *testing.T) {
 			l.Resources = []backend.Item{{Name: "r", Raw: []byte(`{"uri":"r"}`)}}
 			l.Templates = []backend.Item{{Name: "t", Raw: []byte(`{"uriTemplate":"t"}`)}}
 		})
-		s[0].src.Changed()
+		s[0].announce()
 		time.Sleep(time.Second)
 		want = inv.Catalog()
 	})
@@ -392,110 +331,4 @@ func TestRestart(t *testing.T) {
 			t.Errorf("%s: %d warnings, want 1", name, logs.Len())
 		}
 	}
-}
-
-// sink is the sending side of a Watch.
-type sink struct {
-	grpc.ServerStreamingServer[gatewayv1.CatalogUpdate]
-	ctx context.Context
-	err error
-
-	mu   sync.Mutex
-	sent []string
-}
-
-// take returns what was sent since the last time.
-func (s *sink) take() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sent := s.sent
-	s.sent = nil
-	return sent
-}
-
-func (s *sink) Context() context.Context { return s.ctx }
-
-func (s *sink) Send(u *gatewayv1.CatalogUpdate) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch u := u.Update.(type) {
-	case *gatewayv1.CatalogUpdate_Backend:
-		s.sent = append(s.sent, fmt.Sprintf("%s with %d tools", u.Backend.Name, len(u.Backend.Tools)))
-	case *gatewayv1.CatalogUpdate_Complete:
-		s.sent = append(s.sent, "complete "+u.Complete)
-	case *gatewayv1.CatalogUpdate_Heartbeat:
-		s.sent = append(s.sent, "heartbeat")
-	}
-	return s.err
-}
-
-func TestWatch(t *testing.T) {
-	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("a", true, "x"), newServer("b", true, "y")} },
-		func(t *testing.T, inv *Inventory, s []*server) {
-			done := make(chan struct{})
-			out := &sink{ctx: t.Context()}
-			ended := make(chan error, 1)
-			go func() { ended <- (&Server{Inventory: inv, Done: done}).Watch(nil, out) }()
-			take := func(want ...string) {
-				t.Helper()
-				synctest.Wait()
-				if diff := cmp.Diff(want, out.take()); diff != "" {
-					t.Errorf("(-want +got):\n%s", diff)
-				}
-			}
-			take("a with 1 tools", "b with 1 tools", "complete "+inv.Catalog().Digest)
-			time.Sleep(2*heartbeat + time.Millisecond)
-			take("heartbeat", "heartbeat")
-
-			s[1].offer("y", "z")
-			s[1].src.Changed()
-			time.Sleep(debounce + time.Millisecond)
-			take("b with 2 tools", "complete "+inv.Catalog().Digest)
-
-			// What changes only for clients is a new digest and nothing else.
-			s[1].set(func() { s[1].listing.Instructions = "new" })
-			s[1].src.Changed()
-			time.Sleep(debounce + time.Millisecond)
-			take("complete " + inv.Catalog().Digest)
-
-			close(done)
-			if err := <-ended; err != nil {
-				t.Errorf("Watch: %v", err)
-			}
-
-			ctx, cancel := context.WithCancel(t.Context())
-			go func() { ended <- (&Server{Inventory: inv}).Watch(nil, &sink{ctx: ctx}) }()
-			synctest.Wait()
-			cancel()
-			if err := <-ended; err != nil {
-				t.Errorf("Watch of a client that left: %v", err)
-			}
-			broken := &sink{ctx: t.Context(), err: errors.New("broken")}
-			if err := (&Server{Inventory: inv}).Watch(nil, broken); err == nil || len(broken.take()) != 1 {
-				t.Errorf("a stream that cannot be written: %v, want an error after one message", err)
-			}
-		})
-}
-
-// TestAnnouncedWithoutEnd: a backend that says all the time that its lists changed is not listed all the time.
-func TestAnnouncedWithoutEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		listed := 0
-		s := NewSource("noisy", true)
-		s.List = func(context.Context) (*backend.Listing, error) {
-			listed++
-			s.Changed()
-			return &backend.Listing{}, nil
-		}
-		inv := New(&gatewayconfig.Aggregator{}, []*Source{s}, "", zap.NewNop())
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-		defer cancel()
-		inv.Run(ctx)
-		if listed > freeBurst+10+20 {
-			t.Errorf("listed %d times in 10 minutes, want about one in %s after the first", listed, longestPause)
-		}
-		if listed < freeBurst {
-			t.Errorf("listed %d times, want the first %d at once", listed, freeBurst)
-		}
-	})
 }
