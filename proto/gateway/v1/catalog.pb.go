@@ -113,7 +113,6 @@ type CatalogUpdate struct {
 	// Types that are valid to be assigned to Update:
 	//
 	//	*CatalogUpdate_Backend
-	//	*CatalogUpdate_Removed
 	//	*CatalogUpdate_Complete
 	//	*CatalogUpdate_Heartbeat
 	Update        isCatalogUpdate_Update `protobuf_oneof:"update"`
@@ -167,15 +166,6 @@ func (x *CatalogUpdate) GetBackend() *BackendCatalog {
 	return nil
 }
 
-func (x *CatalogUpdate) GetRemoved() string {
-	if x != nil {
-		if x, ok := x.Update.(*CatalogUpdate_Removed); ok {
-			return x.Removed
-		}
-	}
-	return ""
-}
-
 func (x *CatalogUpdate) GetComplete() string {
 	if x != nil {
 		if x, ok := x.Update.(*CatalogUpdate_Complete); ok {
@@ -203,11 +193,6 @@ type CatalogUpdate_Backend struct {
 	Backend *BackendCatalog `protobuf:"bytes,1,opt,name=backend,proto3,oneof"`
 }
 
-type CatalogUpdate_Removed struct {
-	// The backend is no longer configured.
-	Removed string `protobuf:"bytes,2,opt,name=removed,proto3,oneof"`
-}
-
 type CatalogUpdate_Complete struct {
 	// Everything up to here forms one catalog with this content digest. Sent after each batch of changes.
 	Complete string `protobuf:"bytes,3,opt,name=complete,proto3,oneof"`
@@ -219,8 +204,6 @@ type CatalogUpdate_Heartbeat struct {
 }
 
 func (*CatalogUpdate_Backend) isCatalogUpdate_Update() {}
-
-func (*CatalogUpdate_Removed) isCatalogUpdate_Update() {}
 
 func (*CatalogUpdate_Complete) isCatalogUpdate_Update() {}
 
@@ -529,13 +512,12 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x18gateway/v1/catalog.proto\x12\n" +
 	"gateway.v1\"\x15\n" +
-	"\x13WatchCatalogRequest\"\xab\x01\n" +
+	"\x13WatchCatalogRequest\"\x95\x01\n" +
 	"\rCatalogUpdate\x126\n" +
-	"\abackend\x18\x01 \x01(\v2\x1a.gateway.v1.BackendCatalogH\x00R\abackend\x12\x1a\n" +
-	"\aremoved\x18\x02 \x01(\tH\x00R\aremoved\x12\x1c\n" +
+	"\abackend\x18\x01 \x01(\v2\x1a.gateway.v1.BackendCatalogH\x00R\abackend\x12\x1c\n" +
 	"\bcomplete\x18\x03 \x01(\tH\x00R\bcomplete\x12\x1e\n" +
 	"\theartbeat\x18\x04 \x01(\bH\x00R\theartbeatB\b\n" +
-	"\x06update\"\xd2\x02\n" +
+	"\x06updateJ\x04\b\x02\x10\x03\"\xd2\x02\n" +
 	"\x0eBackendCatalog\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12.\n" +
@@ -618,7 +600,6 @@ func file_gateway_v1_catalog_proto_init() {
 	}
 	file_gateway_v1_catalog_proto_msgTypes[1].OneofWrappers = []any{
 		(*CatalogUpdate_Backend)(nil),
-		(*CatalogUpdate_Removed)(nil),
 		(*CatalogUpdate_Complete)(nil),
 		(*CatalogUpdate_Heartbeat)(nil),
 	}
