@@ -17,12 +17,11 @@ import (
 // A platter is a disk in memory whose power is cut before one of its steps, or which fails there. It may lose or keep
 // what nobody synced: afterwards asks for every outcome.
 type platter struct {
-	end    int  // the step at which it ends
-	fails  bool // only that step, with an error; else the power is cut and everything after it fails too
-	steps  []string
-	inodes []*inode
-	names  map[string]*inode // as processes see them
-	kept   map[string]*inode // as the directory has them on the disk
+	end   int  // the step at which it ends
+	fails bool // only that step, with an error; else the power is cut and everything after it fails too
+	steps []string
+	names map[string]*inode // as processes see them
+	kept  map[string]*inode // as the directory has them on the disk
 }
 
 type inode struct {

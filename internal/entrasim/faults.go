@@ -118,13 +118,6 @@ func (t *Tenant) edit(upn string, change func(*Person)) {
 	change(p)
 }
 
-// People returns the accounts.
-func (t *Tenant) People() []Person {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.dir.clone().People
-}
-
 // Count returns how many requests came for a path behind the tenant, such as "/discovery/v2.0/keys".
 func (t *Tenant) Count(path string) int {
 	t.mu.Lock()

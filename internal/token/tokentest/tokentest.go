@@ -32,10 +32,9 @@ type Issuer struct {
 	done   chan struct{} // closed when the server has stopped
 
 	mu     sync.Mutex
-	keys   []signingKey // the last one signs, all are published
-	n      int          // keys made so far
-	status int          // of every answer; 0: as it should be
-	delay  time.Duration
+	keys   []signingKey   // the last one signs, all are published
+	n      int            // keys made so far
+	status int            // of every answer; 0: as it should be
 	counts map[string]int // requests by path
 }
 
@@ -95,15 +94,8 @@ func (i *Issuer) misbehave(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
 		i.counts[r.URL.Path]++
-		status, delay := i.status, i.delay
+		status := i.status
 		i.mu.Unlock()
-		if delay > 0 {
-			select {
-			case <-time.After(delay):
-			case <-r.Context().Done():
-				return
-			}
-		}
 		w.Header().Set("Content-Type", "application/json")
 		if status != 0 {
 			w.WriteHeader(status)
@@ -120,13 +112,6 @@ func (i *Issuer) SetStatus(status int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.status = status
-}
-
-// SetDelay makes every answer come that much later.
-func (i *Issuer) SetDelay(d time.Duration) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.delay = d
 }
 
 // Fetches returns how often the keys were asked for.
