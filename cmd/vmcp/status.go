@@ -34,7 +34,7 @@ func status(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	fs := flag.NewFlagSet("vmcp status", flag.ContinueOnError)
 	src := gatewayconfig.Source{Loopback: true}
 	fs.Var((*daemon.List)(&src.Paths), "f", "YAML `file or directory` of the gateway; may be repeated")
-	fs.StringVar(&src.Name, "name", "", "the VirtualMCPServer, where the documents hold several")
+	fs.StringVar(&src.Name, "name", "", "`name` of the VirtualMCPServer, where the documents hold several")
 	state := fs.String("state", "", "state `directory`, where vmcp up was given one")
 	form := formatFlag(fs)
 	names, err := parse(fs, statusHelp, args, stdout, stderr)

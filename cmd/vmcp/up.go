@@ -26,11 +26,11 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("vmcp up", flag.ContinueOnError)
 	cfg := stack.Config{Progress: stderr}
 	fs.Var((*daemon.List)(&cfg.Source.Paths), "f", "YAML `file or directory`; may be repeated")
-	fs.StringVar(&cfg.Source.Name, "name", "", "the VirtualMCPServer to run, where the documents hold several")
+	fs.StringVar(&cfg.Source.Name, "name", "", "`name` of the VirtualMCPServer to run, where the documents hold several")
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:4483", "`address` for clients")
 	fs.StringVar(&cfg.State, "state", "", "`directory` for keys, lists and logs (default ~/.local/state/vmcp/NAME)")
 	fs.StringVar(&cfg.Source.Secrets, "secrets", "", "`directory` of secrets: <secret name>/<key>")
-	fs.Var((*daemon.List)(&cfg.Run), "run", "`IMAGE='COMMAND ARGS…'`: start this program for an MCPServer with that image; may be repeated")
+	fs.Var((*daemon.List)(&cfg.Run), "run", "`IMAGE='COMMAND ARGS…'`: start this program for an MCPServer with that image, before its annotation vmcp/command; may be repeated")
 	fs.StringVar(&cfg.TLSCert, "tls-cert", "", "certificate `file`, PEM: clients connect by TLS")
 	fs.StringVar(&cfg.TLSKey, "tls-key", "", "key `file`, PEM")
 	fs.BoolVar(&cfg.PublicTLS, "public-tls", false, "TLS ends in front of this listener: issuer and resourceUrl name another origin")
