@@ -9,6 +9,8 @@ import (
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"vmcp/internal/mcpwire"
 )
 
 // arguments are those of a request that some policy of the set reads.
@@ -17,8 +19,13 @@ type arguments struct {
 	scalars types.RecordMap // arg_<k>
 	members types.RecordMap // k
 	bad     map[string]error
-	numbers names // those whose schema says number
+	numbers names                // those whose schema says number
+	found   []spelled            // those that are read, perhaps but for case
+	inner   map[string][]spelled // the same of members, by argument
 }
+
+// spelled is a name of the client's, and its folded form.
+type spelled struct{ name, folded string }
 
 // arguments parses them once.
 func (r *request) arguments() *arguments {
@@ -37,14 +44,17 @@ func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return errors.New("arguments are not a JSON object")
 	}
-	conv := &converter{doubles: true}
+	conv := &converter{doubles: true, folded: reads.foldedInner}
 	for dec.PeekKind() == '"' {
 		tok, err := dec.ReadToken()
 		if err != nil {
 			return fmt.Errorf("arguments: %w", err)
 		}
 		name := tok.String()
-		if !reads.allArgs && !reads.context && !reads.scalarArgs.has(name) && !reads.memberArgs.has(name) {
+		if f := mcpwire.Fold(name); reads.foldedArgs[f] != "" {
+			a.found = append(a.found, spelled{name, f})
+		}
+		if !reads.allArgs && !reads.context && !reads.byName(name) {
 			if err := dec.SkipValue(); err != nil {
 				return fmt.Errorf("arguments: %w", err)
 			}
@@ -62,6 +72,12 @@ func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
 		n, err := declared(schema, raw.Kind())
 		if err == nil {
 			v, err = conv.value(raw, n)
+		}
+		if len(conv.found) > 0 {
+			if a.inner == nil {
+				a.inner = map[string][]spelled{}
+			}
+			a.inner[name], conv.found = conv.found, nil
 		}
 		if err != nil {
 			if a.bad == nil {
@@ -95,8 +111,23 @@ func (a *arguments) check(reads *reads) error {
 		return a.err
 	}
 	for name, err := range a.bad {
-		if reads.allArgs || reads.context || reads.scalarArgs.has(name) || reads.memberArgs.has(name) {
+		if reads.allArgs || reads.context || reads.byName(name) {
 			return fmt.Errorf("argument %q: %w", name, err)
+		}
+	}
+	for _, s := range a.found {
+		if known, ok := reads.foldedArgs[s.folded]; ok && known != s.name && !reads.byName(s.name) && !(reads.allArgs && reads.inner.has(s.name)) {
+			return fmt.Errorf("argument %q: differs from %q only in case", s.name, known)
+		}
+	}
+	for name, members := range a.inner {
+		if !reads.allArgs && !reads.context && !reads.byName(name) {
+			continue
+		}
+		for _, s := range members {
+			if known, ok := reads.foldedInner[s.folded]; ok && !reads.inner.has(s.name) {
+				return fmt.Errorf("argument %q: its member %q differs from %q only in case", name, s.name, known)
+			}
 		}
 	}
 	for name := range reads.equated {

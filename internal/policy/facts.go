@@ -29,12 +29,14 @@ const (
 	inGroup                    // principal in literals, none of them a caller, or is a type: who the principal is stays unread
 	calledIt                   // resource.name (or its kin) is compared with the text name
 	equated                    // the argument name is compared with what is no decimal
+	recordKey                  // name in a record that is written out
 )
 
 // What attributes are of, besides the variables.
 const (
 	ofArgs    = "context.args"
-	inContext = "context.*" // something within context, which holds no entities
+	inArgs    = "context.args.*"
+	inContext = "context.*" // something else within context, which holds no entities
 	ofValue   = "*"         // anything else, perhaps this caller or item
 )
 
@@ -65,6 +67,10 @@ func facts(body ast.IsNode, f func(fact)) {
 			comparison(v.BinaryNode, f)
 		case ast.NodeTypeContains:
 			equatedFact(v.Right, v.Left, f)
+		case ast.NodeTypeRecord:
+			for _, e := range v.Elements {
+				f(fact{is: recordKey, name: string(e.Key)})
+			}
 		case ast.NodeTypeVariable:
 			f(fact{is: variable, name: string(v.Name)})
 		case ast.NodeValue:
@@ -85,10 +91,8 @@ func attributeFact(n ast.StrOpNode, has bool, f func(fact)) bool {
 		switch {
 		case ok && in.Value == "args" && variableName(in.Arg) == "context":
 			a.of = ofArgs
-		case rootedInContext(n.Arg):
-			a.of, within = inContext, true
 		default:
-			a.of, within = ofValue, true
+			a.of, within = root(n.Arg), true
 		}
 	}
 	f(a)
@@ -171,12 +175,20 @@ func variableName(n ast.IsNode) string {
 	return ""
 }
 
-func rootedInContext(n ast.IsNode) bool {
+// root says where a chain of attributes begins.
+func root(n ast.IsNode) string {
+	first := ""
 	for {
 		a, ok := n.(ast.NodeTypeAccess)
-		if !ok {
-			return variableName(n) == "context"
+		switch {
+		case ok:
+			first, n = string(a.Value), a.Arg
+		case variableName(n) != "context":
+			return ofValue
+		case first == "args":
+			return inArgs
+		default:
+			return inContext
 		}
-		n = a.Arg
 	}
 }

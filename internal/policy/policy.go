@@ -130,8 +130,10 @@ func Load(virtualServer string, backends []string, src gatewayconfig.Policies) (
 	}
 	s.revision = base64.RawURLEncoding.EncodeToString(digest.Sum(nil))[:22]
 	for _, p := range s.policies {
+		p.reads.fold()
 		s.reads.merge(&p.reads)
 	}
+	s.reads.fold()
 	s.index()
 	var problems error
 	if s.warnings, problems = s.check(backends); problems != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
+	"vmcp/internal/mcpwire"
 )
 
 // reads says what the conditions of policies look at. In doubt it says too much, never too little.
@@ -22,12 +24,15 @@ type reads struct {
 	principalAttrs names // attributes of principal, or of an entity that may be it
 	contextAttrs   names // claim_… of context
 
-	scalarArgs   names // arguments read as context.arg_<k> or resource.arg_<k>
-	memberArgs   names // arguments read as context.args.<k>
-	equated      names // those compared with what is no decimal
-	args         bool  // whether context has args
-	allArgs      bool  // context.args as a whole
-	resourceArgs bool  // some arg_<k> is read of an entity
+	scalarArgs   names             // arguments read as context.arg_<k> or resource.arg_<k>
+	memberArgs   names             // arguments read as context.args.<k>
+	equated      names             // those compared with what is no decimal
+	inner        names             // members of what is read of arguments, at any depth, and of records that are written out
+	foldedArgs   map[string]string // see fold
+	foldedInner  map[string]string
+	args         bool // whether context has args
+	allArgs      bool // context.args as a whole
+	resourceArgs bool // some arg_<k> is read of an entity
 }
 
 type names map[string]struct{}
@@ -45,6 +50,9 @@ func (r *reads) readsArgs() bool {
 	return r.args || r.context || len(r.scalarArgs) > 0 || len(r.memberArgs) > 0
 }
 
+// byName reports whether an argument is read by its name.
+func (r *reads) byName(name string) bool { return r.scalarArgs.has(name) || r.memberArgs.has(name) }
+
 func (r *reads) request() bool { return r.ip || r.era || r.context || r.readsArgs() }
 
 // anyOf gives the reason of the first of these attributes that is read as the caller's.
@@ -58,6 +66,26 @@ func (r *reads) anyOf(unread map[string]error) error {
 	return nil
 }
 
+// fold gives the names of arguments, and of members of arguments, that are read, by their folded form. A server in Go
+// would take another spelling for them (HV-14).
+func (r *reads) fold() {
+	if !r.readsArgs() {
+		return
+	}
+	r.foldedArgs, r.foldedInner = map[string]string{}, map[string]string{}
+	for _, from := range []names{r.scalarArgs, r.memberArgs} {
+		for name := range from {
+			r.foldedArgs[mcpwire.Fold(name)] = name
+		}
+	}
+	for name := range r.inner {
+		r.foldedInner[mcpwire.Fold(name)] = name
+		if _, ok := r.foldedArgs[mcpwire.Fold(name)]; !ok && (r.allArgs || r.context) {
+			r.foldedArgs[mcpwire.Fold(name)] = name
+		}
+	}
+}
+
 func (r *reads) merge(o *reads) {
 	for _, b := range []struct{ to, from *bool }{
 		{&r.caller, &o.caller}, {&r.principalID, &o.principalID}, {&r.item, &o.item}, {&r.name, &o.name}, {&r.self, &o.self}, {&r.ip, &o.ip}, {&r.era, &o.era},
@@ -67,7 +95,7 @@ func (r *reads) merge(o *reads) {
 	}
 	for _, n := range []struct{ to, from *names }{
 		{&r.principalAttrs, &o.principalAttrs}, {&r.contextAttrs, &o.contextAttrs},
-		{&r.scalarArgs, &o.scalarArgs}, {&r.memberArgs, &o.memberArgs}, {&r.equated, &o.equated},
+		{&r.scalarArgs, &o.scalarArgs}, {&r.memberArgs, &o.memberArgs}, {&r.equated, &o.equated}, {&r.inner, &o.inner},
 	} {
 		for s := range *n.from {
 			n.to.add(s)
@@ -98,6 +126,8 @@ func (r *reads) condition(body ast.IsNode) {
 			r.accesses = true
 		case inGroup:
 			r.caller = true
+		case recordKey:
+			r.inner.add(f.name)
 		case equated:
 			r.equated.add(f.name)
 		case variable:
@@ -146,6 +176,8 @@ func (r *reads) attribute(of, name string, has bool) {
 	case ofArgs:
 		r.args = true
 		r.memberArgs.add(name)
+	case inArgs:
+		r.inner.add(name)
 	case "principal":
 		r.caller = true
 		r.principalAttrs.add(name)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"vmcp/internal/mcpwire"
 )
 
 // Bounds on what becomes a Cedar value. Cedar's sets are hash tables with a known hash, so a long array could be made
@@ -36,8 +38,10 @@ const (
 // converter turns JSON into Cedar values, exactly or not at all.
 type converter struct {
 	values    int
-	skipNulls bool // within arrays and objects: the same as not there
-	doubles   bool // only numbers that are the same at a reader whose numbers are doubles, as a server in JavaScript
+	skipNulls bool              // within arrays and objects: the same as not there
+	folded    map[string]string // names of members to look for, by their folded form
+	found     []spelled         // members that are one of them, perhaps but for case
+	doubles   bool              // only numbers that are the same at a reader whose numbers are doubles, as a server in JavaScript
 }
 
 // value converts one document. n holds for a number at its top.
@@ -96,6 +100,11 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 				return nil, err
 			}
 			key := types.String(name.String())
+			if len(c.folded) > 0 {
+				if f := mcpwire.Fold(string(key)); c.folded[f] != "" {
+					c.found = append(c.found, spelled{string(key), f})
+				}
+			}
 			if c.skip(dec) {
 				continue
 			}
