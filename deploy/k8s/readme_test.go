@@ -3,15 +3,18 @@ package k8s
 import (
 	"bytes"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"vmcp/internal/mtls"
 )
 
 // TestReadme: the folder of one's own that README.md describes fits base: it replaces images and documents that are
-// there. And it says who makes each Secret that pods mount.
+// there. And it says who makes each Secret that pods mount, and names the roles that there are.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -73,6 +76,17 @@ func TestReadme(t *testing.T) {
 	for name := range mounted {
 		if !strings.Contains(rows, "`"+name+"`") {
 			t.Errorf("README.md does not say who makes the Secret %s", name)
+		}
+	}
+
+	roles := []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer}
+	named := regexp.MustCompile("`([a-z]+\\.vmcp\\.internal)`").FindAllStringSubmatch(string(readme), -1)
+	if len(named) == 0 {
+		t.Error("README.md names no role")
+	}
+	for _, m := range named {
+		if !slices.Contains(roles, mtls.Role(m[1])) {
+			t.Errorf("README.md names %s, which is no role", m[1])
 		}
 	}
 }
