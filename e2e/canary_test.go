@@ -197,6 +197,9 @@ func TestCanaries(t *testing.T) {
 	o := openOffice(t, 1)
 	l := o.signIn(t, "dev")
 	l.refresh(t)
+	if err := l.Revoke(t.Context(), l.Refresh); err != nil {
+		t.Fatal(err)
+	}
 	for _, form := range o.entra.TokenRequests() {
 		secrets.addAll(form)
 	}
