@@ -40,6 +40,7 @@ var rules = []rule{
 		why: "a peer for tests"},
 	{pkg: "vmcp/internal/token/tokentest", may: []string{"e2e", "bench", "…_test.go"},
 		why: "its tokens are anybody's"},
+	{pkg: "vmcp/internal/keyring/keyringtest", may: []string{"…_test.go"}, why: "its keys die with the test"},
 	{pkg: "vmcp/internal/entrasim", may: []string{"cmd/entrasim", "…_test.go"},
 		why: "its accounts are anybody's"},
 	{pkg: "vmcp/internal/envoyproc", may: []string{"internal/stack", "e2e", "…_test.go"},

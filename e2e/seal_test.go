@@ -11,6 +11,7 @@ import (
 
 	"vmcp/internal/decision"
 	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/stack"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -64,10 +65,7 @@ func TestSeals(t *testing.T) {
 	}
 	h.Reset()
 
-	ring, err := otherKeys(t)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring := keyringtest.New(t)
 	foreign, err := decision.Seal(ring, &gatewayv1.Decision{IssuedAtMs: time.Now().UnixMilli(), VirtualServer: "engineering-tools"})
 	if err != nil {
 		t.Fatal(err)
@@ -190,14 +188,6 @@ func TestSeals(t *testing.T) {
 			}
 		}
 	})
-}
-
-func otherKeys(t *testing.T) (*keyring.Ring, error) {
-	dir := t.TempDir()
-	if err := keyring.Ensure(dir); err != nil {
-		return nil, err
-	}
-	return keyring.Load(dir)
 }
 
 // flip changes one byte in the middle of a base64 text, to another of its alphabet.

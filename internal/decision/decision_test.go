@@ -10,25 +10,12 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-
-func testKeys(t testing.TB) *keyring.Ring {
-	t.Helper()
-	dir := t.TempDir()
-	if err := keyring.Ensure(dir); err != nil {
-		t.Fatal(err)
-	}
-	k, err := keyring.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
 
 func testRequest(t testing.TB, body string) (*gatewayv1.Decision, Received) {
 	t.Helper()
@@ -51,7 +38,7 @@ func testRequest(t testing.TB, body string) (*gatewayv1.Decision, Received) {
 const call = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"k8s_get_pods"}}`
 
 func TestSealOpen(t *testing.T) {
-	keys := testKeys(t)
+	keys := keyringtest.New(t)
 	d, r := testRequest(t, call)
 	header, err := Seal(keys, d)
 	if err != nil {
@@ -82,7 +69,7 @@ func TestSealOpen(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Open(testKeys(t), header); !errors.Is(err, ErrForged) {
+	if _, err := Open(keyringtest.New(t), header); !errors.Is(err, ErrForged) {
 		t.Errorf("by another gateway's key: %v, want ErrForged", err)
 	}
 }
@@ -131,7 +118,7 @@ func TestVerify(t *testing.T) {
 
 // TestLongest: a seal of the greatest length opens, a longer one does not, however good.
 func TestLongest(t *testing.T) {
-	keys := testKeys(t)
+	keys := keyringtest.New(t)
 	last := 0
 	for n := MaxHeader * 3 / 4 * 95 / 100; last <= MaxHeader; n++ {
 		header, err := Seal(keys, &gatewayv1.Decision{TokenPayload: make([]byte, n)})
@@ -149,7 +136,7 @@ func TestLongest(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	keys := testKeys(f)
+	keys := keyringtest.New(f)
 	f.Add("a.b.c")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, header string) {
@@ -160,7 +147,7 @@ func FuzzOpen(f *testing.F) {
 }
 
 func BenchmarkSealOpen(b *testing.B) {
-	keys := testKeys(b)
+	keys := keyringtest.New(b)
 	d, r := testRequest(b, call)
 	d.TokenPayload = []byte(strings.Repeat("x", 600))
 	b.ReportAllocs()

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/gatewayconfig"
-	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/secret"
 )
 
@@ -83,14 +83,7 @@ func TestGuide(t *testing.T) {
 }
 
 func TestHMACKeys(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "keys")
-	if err := keyring.Ensure(dir); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := keyring.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring := keyringtest.New(t)
 	if got := hmacKeys([]secret.Value{"a", "b"}, ring); len(got) != 2 || got[0] != "a" {
 		t.Errorf("configured keys: %d", len(got))
 	}

@@ -15,6 +15,7 @@ import (
 
 	envoyconfig "vmcp/deploy/envoy"
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/keyring/keyringtest"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/inventory"
@@ -48,7 +49,7 @@ func TestHungAuthz(t *testing.T) {
 	if !strings.Contains(string(envoyconfig.Config), "{envoy_grpc: {cluster_name: authz}, timeout: "+decisionTime.String()+"}") {
 		t.Errorf("Envoy does not wait %s for authz", decisionTime)
 	}
-	seal, session := newKeys(t), newKeys(t)
+	seal, session := keyringtest.New(t), keyringtest.New(t)
 	initialize := ask{body: `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"client","version":"7"}}}`}
 	for _, tt := range []struct {
 		name    string

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"vmcp/internal/decision"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -21,7 +22,7 @@ func TestSealed(t *testing.T) {
 	changed := func(f func(*gatewayv1.Decision)) ask { a := call(); a.change = f; return a }
 	with := func(a ask, seals ...string) ask { a.seals = seals; return a }
 	good := sealed(call())
-	other := &world{Gateway: w.Gateway, inv: w.inv, sealKeys: newKeys(t), URL: w.URL}
+	other := &world{Gateway: w.Gateway, inv: w.inv, sealKeys: keyringtest.New(t), URL: w.URL}
 
 	tests := map[string]struct {
 		a      ask

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -139,7 +140,7 @@ func openOne(t *testing.T, ss *sessions, principal string) string {
 
 // TestAges: idle state is given up and comes back by the id, until the id is too old.
 func TestAges(t *testing.T) {
-	keys := newKeys(t)
+	keys := keyringtest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		ss := newSessions(keys, nil)
 		id := openOne(t, ss, "ann")
@@ -197,7 +198,7 @@ func TestAges(t *testing.T) {
 
 // TestLimit: of too many sessions of one principal the longest unused goes, never one in use, and nobody else's.
 func TestLimit(t *testing.T) {
-	ss := newSessions(newKeys(t), nil)
+	ss := newSessions(keyringtest.New(t), nil)
 	other := openOne(t, ss, "bob")
 	ss.find(other, "bob").release()
 	var ids []string
@@ -216,7 +217,7 @@ func TestLimit(t *testing.T) {
 	}
 
 	// With all of them busy the next one works all the same.
-	ss = newSessions(newKeys(t), nil)
+	ss = newSessions(keyringtest.New(t), nil)
 	for range perCaller {
 		ss.find(openOne(t, ss, "ann"), "ann")
 	}
@@ -227,7 +228,7 @@ func TestLimit(t *testing.T) {
 
 // TestDeleteWhileBusy: what runs in a session that is deleted runs on.
 func TestDeleteWhileBusy(t *testing.T) {
-	ss := newSessions(newKeys(t), nil)
+	ss := newSessions(keyringtest.New(t), nil)
 	id := openOne(t, ss, "ann")
 	call, del := ss.find(id, "ann"), ss.find(id, "ann")
 	ss.end(del)
@@ -246,7 +247,7 @@ func TestDeleteWhileBusy(t *testing.T) {
 
 // TestEndedBound: what DELETE leaves behind is small and bounded for each principal.
 func TestEndedBound(t *testing.T) {
-	ss := newSessions(newKeys(t), nil)
+	ss := newSessions(keyringtest.New(t), nil)
 	end := func(principal string) string {
 		id := openOne(t, ss, principal)
 		s := ss.find(id, principal)
@@ -272,7 +273,7 @@ func TestEndedBound(t *testing.T) {
 
 // TestAskedBound: a backend that asks without end is refused, not remembered.
 func TestAskedBound(t *testing.T) {
-	ss := newSessions(newKeys(t), nil)
+	ss := newSessions(keyringtest.New(t), nil)
 	s := ss.find(openOne(t, ss, "ann"), "ann")
 	for i := range maxAsked {
 		if s.ask(nil, mcpwire.RawID("1")) == nil {
@@ -290,7 +291,7 @@ func TestAskedBound(t *testing.T) {
 
 // FuzzSessionID: no text that we did not make is an id or a cursor.
 func FuzzSessionID(f *testing.F) {
-	keys := newKeys(f)
+	keys := keyringtest.New(f)
 	ss := newSessions(keys, nil)
 	f.Add(fmt.Sprintf("%s.AAAA", keys.Newest().ID))
 	f.Add(".")

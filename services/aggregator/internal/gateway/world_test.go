@@ -18,6 +18,7 @@ import (
 	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -50,23 +51,10 @@ type world struct {
 	asked     []*gatewayv1.PermittedRequest
 }
 
-func newKeys(t testing.TB) *keyring.Ring {
-	t.Helper()
-	dir := t.TempDir()
-	if err := keyring.Ensure(dir); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := keyring.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ring
-}
-
 // newWorld fronts backends by name. It returns when all of them are listed.
 func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{sealKeys: newKeys(t), session: newKeys(t), relist: map[string]chan struct{}{}, left: make(chan struct{}, 100)}
+	w := &world{sealKeys: keyringtest.New(t), session: keyringtest.New(t), relist: map[string]chan struct{}{}, left: make(chan struct{}, 100)}
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
 		HealthInterval: time.Hour}
 	ctx, cancel := context.WithCancel(context.Background())

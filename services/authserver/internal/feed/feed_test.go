@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
@@ -21,15 +21,7 @@ import (
 
 func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *signing.Keys, func()) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := keyring.Ensure(filepath.Join(dir, "keys")); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := keyring.Load(filepath.Join(dir, "keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := store.Open(filepath.Join(dir, "test.db"), ring)
+	db, err := store.Open(filepath.Join(t.TempDir(), "test.db"), keyringtest.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"vmcp/internal/entrasim"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/secret"
 	"vmcp/services/authserver/internal/signing"
 	"vmcp/services/authserver/internal/store"
@@ -93,14 +94,7 @@ func newWorld(t testing.TB, o options) *world {
 		}
 	}
 
-	dir := t.TempDir()
-	if err := keyring.Ensure(filepath.Join(dir, "keys")); err != nil {
-		t.Fatal(err)
-	}
-	if w.ring, err = keyring.Load(filepath.Join(dir, "keys")); err != nil {
-		t.Fatal(err)
-	}
-	w.file = filepath.Join(dir, "test.db")
+	w.ring, w.file = keyringtest.New(t), filepath.Join(t.TempDir(), "test.db")
 	if w.db, err = store.Open(w.file, w.ring); err != nil {
 		t.Fatal(err)
 	}

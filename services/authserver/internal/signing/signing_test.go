@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/gatewayconfig"
-	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/secret"
 	"vmcp/internal/token"
 	"vmcp/services/authserver/internal/store"
@@ -27,15 +27,7 @@ import (
 
 func openStore(t *testing.T) *store.DB {
 	t.Helper()
-	dir := t.TempDir()
-	if err := keyring.Ensure(filepath.Join(dir, "keys")); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := keyring.Load(filepath.Join(dir, "keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := store.Open(filepath.Join(dir, "test.db"), ring)
+	d, err := store.Open(filepath.Join(t.TempDir(), "test.db"), keyringtest.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"vmcp/internal/keyring/keyringtest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,7 +43,7 @@ func schemaOf(t *testing.T, d *DB) string {
 // T33: a file of an older version gets the schema of a new one and keeps its sign-ins; which of them an upstream token
 // belonged to is not known, so none has one.
 func TestMigrate(t *testing.T) {
-	keys := ring(t)
+	keys := keyringtest.New(t)
 	d, err := Open(old(t), keys)
 	must(t, err)
 	defer d.Close()

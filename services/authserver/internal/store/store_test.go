@@ -14,28 +14,14 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"vmcp/internal/keyring/keyringtest"
 
 	"github.com/google/go-cmp/cmp"
-
-	"vmcp/internal/keyring"
 )
-
-func ring(t testing.TB) *keyring.Ring {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "keys")
-	if err := keyring.Ensure(dir); err != nil {
-		t.Fatal(err)
-	}
-	r, err := keyring.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
 
 func TestSQLite(t *testing.T) {
 	contract(t, func(t *testing.T) *DB {
-		d, err := Open(filepath.Join(t.TempDir(), "test.db"), ring(t))
+		d, err := Open(filepath.Join(t.TempDir(), "test.db"), keyringtest.New(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +273,7 @@ func testClean(t *testing.T, d *DB) {
 
 // What lies on disk opens nothing (T70, T71).
 func TestNothingInClear(t *testing.T) {
-	dir, keys := t.TempDir(), ring(t)
+	dir, keys := t.TempDir(), keyringtest.New(t)
 	d, err := Open(filepath.Join(dir, "test.db"), keys)
 	must(t, err)
 	ctx := t.Context()
@@ -337,12 +323,12 @@ func TestNothingInClear(t *testing.T) {
 
 func TestNewerSchema(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.db")
-	d, err := Open(file, ring(t))
+	d, err := Open(file, keyringtest.New(t))
 	must(t, err)
 	_, err = d.exec(t.Context(), "PRAGMA user_version = 99")
 	must(t, err)
 	must(t, d.Close())
-	if _, err := Open(file, ring(t)); err == nil || !strings.Contains(err.Error(), "newer") {
+	if _, err := Open(file, keyringtest.New(t)); err == nil || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("a newer schema: %v", err)
 	}
 }

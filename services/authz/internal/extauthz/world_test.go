@@ -12,6 +12,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/policy"
 	"vmcp/internal/token"
@@ -105,13 +106,7 @@ func newWorld(t testing.TB, issuer *tokentest.Issuer, archives ...*txtar.Archive
 		}
 	}
 
-	dir := t.TempDir()
-	if err := keyring.Ensure(dir); err != nil {
-		t.Fatal(err)
-	}
-	if w.keys, err = keyring.Load(dir); err != nil {
-		t.Fatal(err)
-	}
+	w.keys = keyringtest.New(t)
 	endpoint := gatewayconfig.Endpoint{URL: "https://gateway.example/mcp", Path: "/mcp", ResourceURL: "https://gateway.example",
 		Audience: audience, Scopes: []string{"openid", "mcp"}, Origins: set.Origins}
 	if set.ResourceURL != "" {

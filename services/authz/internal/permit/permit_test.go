@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
+	"vmcp/internal/keyring/keyringtest"
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/policy"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -31,19 +30,6 @@ forbid(principal, action, resource == Tool::"a_secret");
 permit(principal in THVGroup::"loopback", action, resource) when { context has client_ip && context.client_ip.isLoopback() };
 permit(principal in THVGroup::"few", action == Action::"call_tool", resource) when { context has arg_n && context.arg_n < 3 };
 `
-
-func newKeys(t testing.TB) *keyring.Ring {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "k1"), []byte(keyring.New()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := keyring.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ring
-}
 
 func newSet(t testing.TB, text string) *policy.Set {
 	t.Helper()
@@ -70,7 +56,7 @@ func newServer(t testing.TB, catalog *engine.Catalog) *Server {
 	if catalog != nil {
 		e.SetReplica("r", catalog)
 	}
-	return &Server{Engine: e, Keys: newKeys(t), VirtualServer: "team"}
+	return &Server{Engine: e, Keys: keyringtest.New(t), VirtualServer: "team"}
 }
 
 func seal(t testing.TB, keys *keyring.Ring, d *gatewayv1.Decision) string {
@@ -102,7 +88,7 @@ func TestSeal(t *testing.T) {
 	}{
 		"good":                   {seal(t, s.Keys, good()), codes.OK},
 		"none":                   {"", codes.Unauthenticated},
-		"forged":                 {seal(t, newKeys(t), good()), codes.Unauthenticated},
+		"forged":                 {seal(t, keyringtest.New(t), good()), codes.Unauthenticated},
 		"cut":                    {seal(t, s.Keys, good())[:100], codes.Unauthenticated},
 		"expired":                {seal(t, s.Keys, expired), codes.Unauthenticated},
 		"another virtual server": {seal(t, s.Keys, other), codes.Unauthenticated},
