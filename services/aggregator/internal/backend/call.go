@@ -120,7 +120,7 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 		return b.errorf(ErrCancelled, true, "answered after the cancellation")
 	}
 	if r.ErrorSpan.Exists() {
-		answered := &rpcError{code: r.ErrorCode(), status: status}
+		answered := &rpcError{code: r.ErrorCode(), status: status, noID: r.ID == nil}
 		v := classify(answered, c.wire)
 		if v.repeat {
 			return answered

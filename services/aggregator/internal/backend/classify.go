@@ -26,16 +26,20 @@ func classify(err error, wire mcpwire.Era) verdict {
 	switch {
 	case errors.Is(err, errSessionGone):
 		return verdict{repeat: true, drop: true}
-	case errors.As(err, &status):
-		contradicts := modern && status.contradicts()
-		return verdict{reprobe: contradicts, drop: contradicts}
+	case errors.As(err, &status) && modern:
+		return verdict{reprobe: status.contradicts(), drop: status.contradicts()}
+	case errors.As(err, &status): // many servers say so that they do not know the session
+		return verdict{drop: status.status == http.StatusBadRequest}
 	case !errors.As(err, &rpc):
-	case rpc.code == mcpwire.CodeUnsupportedVersion:
-		return verdict{repeat: true, reprobe: true, drop: true}
+	case rpc.code == mcpwire.CodeUnsupportedVersion && (modern || rpc.status == http.StatusBadRequest):
+		return verdict{repeat: true, reprobe: true, drop: true} // with another status a legacy server may mean anything by it
 	case modern && rpc.code == mcpwire.CodeHeaderMismatch:
 		return verdict{repeat: true, relist: true}
-	case modern && rpc.status == http.StatusBadRequest && rpc.code <= -32000 && rpc.code >= -32019: // no modern error
+	case rpc.status != http.StatusBadRequest || rpc.code > -32000 || rpc.code < -32019:
+	case modern: // no modern error
 		return verdict{reprobe: true, drop: true}
+	case rpc.noID: // about the session, not about the request; whether that ran nobody knows
+		return verdict{drop: true}
 	}
 	return verdict{}
 }

@@ -15,13 +15,15 @@ func TestClassify(t *testing.T) {
 	gone := verdict{repeat: true, drop: true}
 	otherEra := verdict{repeat: true, reprobe: true, drop: true}
 	doubt := verdict{reprobe: true, drop: true}
+	unknown := verdict{drop: true} // session
+	noID := func(code, status int) error { return &rpcError{code: code, status: status, noID: true} }
 	for _, test := range []struct {
 		err            error
 		legacy, modern verdict
 	}{
 		{errSessionGone, gone, gone},
 		{fmt.Errorf("posting: %w", errSessionGone), gone, gone},
-		{rpc(-32022, 200), otherEra, otherEra},
+		{rpc(-32022, 200), verdict{}, otherEra},
 		{rpc(-32022, 400), otherEra, otherEra},
 		{rpc(-32020, 400), verdict{}, verdict{repeat: true, relist: true}},
 		{rpc(-32021, 400), verdict{}, verdict{}},
@@ -31,7 +33,12 @@ func TestClassify(t *testing.T) {
 		{rpc(-32600, 400), verdict{}, verdict{}},
 		{rpc(-32601, 404), verdict{}, verdict{}},
 		{rpc(-32603, 500), verdict{}, verdict{}},
-		{http(400), verdict{}, doubt},
+		{noID(-32000, 400), unknown, doubt},
+		{noID(-32019, 400), unknown, doubt},
+		{noID(-32600, 400), verdict{}, verdict{}},
+		{noID(-32000, 200), verdict{}, verdict{}},
+		{noID(-32000, 500), verdict{}, verdict{}},
+		{http(400), unknown, doubt},
 		{http(404), verdict{}, doubt},
 		{http(405), verdict{}, doubt},
 		{http(401), verdict{}, verdict{}},

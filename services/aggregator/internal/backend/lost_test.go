@@ -31,6 +31,30 @@ func TestSessionLost(t *testing.T) {
 	}
 }
 
+// TestSessionUnknown: many servers say by 400 that they do not know a session. That call fails, since it may have run
+// for all that one knows; the next one finds a new session.
+func TestSessionUnknown(t *testing.T) {
+	for name, answer := range map[string]mcptest.Answer{
+		"a JSON-RPC error": {Body: `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}`},
+		"text":             {Type: "text/plain", Body: "Bad Request"},
+	} {
+		answer.Status = 400
+		h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{"tools/call": answer})
+		s := session(t, startHTTP(t, h.URL), mcpwire.EraLegacy)
+		for i := range 2 {
+			do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, ""))
+			if opened, called := h.Count("initialize", ""), h.Count("tools/call", ""); opened != i+1 || called != i+1 {
+				t.Errorf("%s: after call %d, %d sessions were opened and %d calls sent", name, i+1, opened, called)
+			}
+		}
+		for _, r := range h.Requests() {
+			if r.HTTP == "DELETE" {
+				t.Errorf("%s: an unknown session was ended", name)
+			}
+		}
+	}
+}
+
 // TestEraChange: a backend that comes back with another era costs at most one failed call and no double execution.
 func TestEraChange(t *testing.T) {
 	for _, test := range []struct{ from, to mcptest.Era }{{mcptest.Legacy, mcptest.Modern}, {mcptest.Modern, mcptest.Legacy}} {

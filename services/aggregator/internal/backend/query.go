@@ -15,6 +15,7 @@ type rpcError struct {
 	status int
 	text   string
 	data   []byte
+	noID   bool // it names no request
 }
 
 func (e *rpcError) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.code, e.text) }
@@ -59,7 +60,7 @@ func (b *Backend) queryHeader(ctx context.Context, l link, id mcpwire.RawID, met
 		case r.ErrorSpan.Exists():
 			o, _ := r.Error()
 			text, _ := o.String("message")
-			return true, &rpcError{code: r.ErrorCode(), status: status, text: text, data: bytes.Clone(o.Raw("data"))}
+			return true, &rpcError{code: r.ErrorCode(), status: status, text: text, data: bytes.Clone(o.Raw("data")), noID: r.ID == nil}
 		}
 		var err error
 		reply, err = mcpwire.ParseReply(bytes.Clone(r.Body.Text)) // out of the buffer that is used again
