@@ -34,9 +34,9 @@ The gateway stays up until Ctrl-C:  %[1]s
     npx @modelcontextprotocol/inspector@2
     then transport Streamable HTTP, URL %[1]s
 
-  Policies    %[3]s/gateway.yaml    save a change, and it is in force within two seconds
-  Audit trail %[3]s/state/audit.jsonl  who called what, and which policy decided
-  Access log  %[3]s/state/access.jsonl what Envoy saw
+  Policies    %[3]s/gateway.yaml        save a change, and it is in force within two seconds
+  Audit trail %[3]s/state/audit.jsonl   who called what, and which policy decided
+  Access log  %[3]s/state/access.jsonl  what Envoy saw
   Logs        %[3]s/state/*.log
 
 `, s.URL, accounts.String(), relative(d.dir))
