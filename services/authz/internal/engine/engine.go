@@ -296,12 +296,13 @@ func (s *Snapshot) Resolve(kind mcpwire.ItemKind, name string) (entry *Entry, st
 }
 
 // byTemplate finds the one backend whose templates (RFC 6570) match an unlisted URI. Policy judges the URI itself; a
-// completion names the template, which is then its own match.
+// completion names the template, which is then its own match. A URI that has a simpler spelling is nobody's: a policy
+// would not know it, and the backend might.
 func (s *Snapshot) byTemplate(uri string) *Entry {
 	if t, known := s.items[key{mcpwire.ItemTemplate, uri}]; known {
 		return t
 	}
-	if len(uri) > maxURI {
+	if len(uri) > maxURI || anotherWay(uri) {
 		return nil
 	}
 	owner := ""

@@ -103,6 +103,9 @@ func TestResolve(t *testing.T) {
 
 		{"template", []*Catalog{catalogOf("1", backendOf("a", "template r://{id}"))}, mcpwire.ItemResource, "r://5", "a/r://5", nil},
 		{"template does not match", []*Catalog{catalogOf("1", backendOf("a", "template r://{id}"))}, mcpwire.ItemResource, "r://5/6", "", nil},
+		{"dot segments", []*Catalog{catalogOf("1", backendOf("a", "template r://{+path}"))}, mcpwire.ItemResource, "r://5/../6", "", nil},
+		{"escapes of letters", []*Catalog{catalogOf("1", backendOf("a", "template r://{+path}"))}, mcpwire.ItemResource, "r://5/%61", "", nil},
+		{"as the backend lists it", []*Catalog{catalogOf("1", backendOf("a", "resource r://5/../%61"))}, mcpwire.ItemResource, "r://5/../%61", "a/r://5/../%61", nil},
 		{"reserved expansion", []*Catalog{catalogOf("1", backendOf("a", "template r://{+path}"))}, mcpwire.ItemResource, "r://5/6", "a/r://5/6", nil},
 		{"query expansion", []*Catalog{catalogOf("1", backendOf("a", "template r://x{?a,b}"))}, mcpwire.ItemResource, "r://x?a=1&b=2", "a/r://x?a=1&b=2", nil},
 		{"two templates of one owner", []*Catalog{catalogOf("1", backendOf("a", "template r://{id}", "template r://{+id}"))}, mcpwire.ItemResource, "r://5", "a/r://5", nil},

@@ -33,6 +33,25 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+func TestAnotherWay(t *testing.T) {
+	for _, uri := range []string{
+		"repo://x/../secrets/k", "repo://x/./k", "repo://x/..", "repo://x/.", "repo:../k", "repo:.", "../k", "repo://x/%2e%2e/k", "repo://x/%2E./k",
+		"repo://%73ecrets/k", "repo://secrets/%6b", "repo://x?q=%41", "repo://x#%7E", "repo://x/%5f%2f", "repo://%30", "repo://%39%2D", "repo://x/../k?q",
+	} {
+		if !anotherWay(uri) {
+			t.Errorf("%s is taken as it is", uri)
+		}
+	}
+	for _, uri := range []string{
+		"repo://x/k", "repo://x/..k", "repo://x/k..", "repo://x/...", "repo://x/a.b", "repo://x/%2F%2f", "repo://x/%20%C3%A9", "repo://x?path=../k",
+		"repo://x#/../k", "repo://x/%", "repo://x/%4", "repo://x/%zz", "repo://x/%40%5B%60%7b%2f%3A", "", "doc://items/5", "urn:a:b",
+	} {
+		if anotherWay(uri) {
+			t.Errorf("%s is refused", uri)
+		}
+	}
+}
+
 // TestTemplateCost: neither a backend's template nor a client's URI keeps authz busy.
 func TestTemplateCost(t *testing.T) {
 	uri := "r://" + strings.Repeat("a", maxURI-5) + "\n"
