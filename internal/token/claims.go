@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -84,7 +85,7 @@ func parseClaims(payload []byte, issuer, audience string, now time.Time) (Claims
 type strs []string
 
 func (s *strs) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
+	if bytes.HasPrefix(b, []byte{'"'}) {
 		*s = strs{""}
 		return json.Unmarshal(b, &(*s)[0])
 	}

@@ -232,8 +232,12 @@ func TestBadKeySets(t *testing.T) {
 	if err := v.SetKeys(i.JWKS()); err != nil {
 		t.Fatal(err)
 	}
+	one, _ := strings.CutPrefix(string(i.JWKS()), `{"keys":[`)
+	if err := v.SetKeys([]byte(`{"keys":[` + strings.Repeat(`{},`, maxKeys-1) + one)); err != nil {
+		t.Errorf("as many keys as may be: %v", err)
+	}
 	for _, set := range []string{"", "{}", `{"keys":[]}`, `{"keys":null}`, `[]`, `{"keys":[{"kty":"oct","k":"AAAA"}]}`, `{"keys":[],"keys":[]}`,
-		`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`, `{"keys":[` + strings.Repeat(`{},`, 100) + `{}]}`} {
+		`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`, `{"keys":[` + strings.Repeat(`{},`, maxKeys) + one} {
 		if err := v.SetKeys([]byte(set)); err == nil {
 			t.Errorf("%s: accepted", set)
 		}

@@ -87,8 +87,8 @@ func parseKey(raw []byte) *key {
 			k.algs = []jose.SignatureAlgorithm{jose.ES384}
 		}
 	case *rsa.PublicKey:
-		// Shorter is weak (RFC 8725 section 3.5), longer is a way to burn our time.
-		if bits := p.N.BitLen(); 2048 <= bits && bits <= 8192 {
+		// Shorter is weak (RFC 8725 section 3.5), longer is a way to burn our time (go-jose refuses it, too).
+		if bits := p.N.BitLen(); 2048 <= bits && bits <= 4096 {
 			k.algs = []jose.SignatureAlgorithm{jose.RS256, jose.PS256}
 		}
 	case ed25519.PublicKey:

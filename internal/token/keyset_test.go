@@ -110,9 +110,12 @@ func TestKeysRefuse(t *testing.T) {
 		if got, err := k.Verify(i.Sign(map[string]any{"typ": "JWT"}, payload), jose.ES256); err != nil || string(got) != string(payload) {
 			t.Errorf("got %s, %v", got, err)
 		}
+		if _, err := k.Verify(ofLength(t, i, maxToken), jose.ES256); err != nil {
+			t.Errorf("the longest token: %v", err)
+		}
 		for name, token := range map[string]string{
 			"no kid": i.Sign(map[string]any{"kid": nil}, payload), "crit": i.Sign(map[string]any{"crit": []string{"x"}}, payload),
-			"alg none": i.Sign(map[string]any{"alg": "none"}, payload), "typ": i.Sign(map[string]any{"typ": "x"}, payload), "parts": "a.b", "long": string(make([]byte, maxToken+1)),
+			"alg none": i.Sign(map[string]any{"alg": "none"}, payload), "typ": i.Sign(map[string]any{"typ": "x"}, payload), "parts": "a.b", "long": ofLength(t, i, maxToken+1),
 		} {
 			if _, err := k.Verify(token, jose.ES256); err == nil {
 				t.Errorf("%s: accepted", name)

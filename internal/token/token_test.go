@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -141,6 +142,8 @@ func TestVerifyAccepts(t *testing.T) {
 		"no typ":            i.Sign(map[string]any{"typ": nil}, payload(i, nil)),
 		"long typ":          i.Sign(map[string]any{"typ": "application/AT+JWT"}, payload(i, nil)),
 		"no kid, one key":   i.Sign(map[string]any{"kid": nil}, payload(i, nil)),
+		"largest payload":   i.Sign(nil, padded(payload(i, nil), maxPayload)),
+		"longest token":     ofLength(t, i, maxToken),
 		"key that it bring": i.Sign(map[string]any{"jku": i.URL + "/evil", "x5u": i.URL + "/evil"}, payload(i, nil)),
 	} {
 		if _, err := v.Verify(token); err != nil {
@@ -163,6 +166,30 @@ func payload(i *tokentest.Issuer, change map[string]any) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// padded is JSON with blanks behind it.
+func padded(json []byte, size int) []byte {
+	return append(json, bytes.Repeat([]byte(" "), size-len(json))...)
+}
+
+// ofLength is a good token with so many bytes, made by blanks in its header and payload.
+func ofLength(t *testing.T, i *tokentest.Issuer, length int) string {
+	t.Helper()
+	head, body := []byte(`{"alg":"ES256","typ":"at+jwt","kid":"key-1"}`), payload(i, nil)
+	for more := range 3 { // base64 gives three of four lengths
+		body := padded(body, len(body)+more)
+		rest := length - len(i.SignRaw(nil, body))
+		for n := rest*3/4 - 3; n < rest; n++ {
+			if token := i.SignRaw(padded(head, n), body); len(token) == length {
+				return token
+			} else if len(token) > length {
+				break
+			}
+		}
+	}
+	t.Fatalf("no token of %d bytes", length)
+	return ""
 }
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
@@ -218,7 +245,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"space":                {" " + ok, "compact"},
 		"padding":              {parts[0] + "=." + parts[1] + "." + parts[2], "compact"},
 		"not canonical":        {parts[0] + "." + parts[1] + "." + parts[2][:85] + "_", "signature"},
-		"oversized":            {ok + strings.Repeat("A", 16<<10), "bytes"},
+		"a byte too long":      {ofLength(t, i, maxToken+1), "bytes"},
 		"alg none":             {b64(`{"alg":"none","typ":"at+jwt","kid":"key-1"}`) + "." + parts[1] + ".", "algorithm"},
 		"alg None":             {b64(`{"alg":"None","typ":"at+jwt","kid":"key-1"}`) + "." + parts[1] + "." + parts[2], "algorithm"},
 		"no alg":               {head(`{"typ":"at+jwt","kid":"key-1"}`), "algorithm"},
@@ -240,7 +267,8 @@ func TestVerifyRefuses(t *testing.T) {
 		"header and more":      {head(`{"alg":"ES256","kid":"key-1"} {}`), "header"},
 		"alg is a number":      {head(`{"alg":256}`), "header"},
 		"ID token of OIDC":     {head(`{"alg":"ES256","typ":"logout+jwt","kid":"key-1"}`), "typ"},
-		"long kid":             {head(`{"alg":"ES256","kid":"` + strings.Repeat("k", 300) + `"}`), "kid"},
+		"longest kid":          {head(`{"alg":"ES256","kid":"` + strings.Repeat("k", 256) + `"}`), "does not publish"},
+		"longer kid":           {head(`{"alg":"ES256","kid":"` + strings.Repeat("k", 257) + `"}`), "kid"},
 		"another issuer":       {i.Mint(good(map[string]any{"iss": i.URL + "/"})), "issuer"},
 		"no issuer":            {i.Mint(good(map[string]any{"iss": nil})), "issuer"},
 		"another audience":     {i.Mint(good(map[string]any{"aud": audience + "/"})), "audience"},
@@ -257,7 +285,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"expired":              {i.Mint(good(map[string]any{"exp": now - 1})), "expired"},
 		"not yet":              {i.Mint(good(map[string]any{"nbf": now + 90})), "nbf"},
 		"from the future":      {i.Mint(good(map[string]any{"iat": now + 90})), "iat"},
-		"large payload":        {i.Mint(good(map[string]any{"groups": strings.Repeat("x", 4096)})), "fewer claims"},
+		"a byte too large":     {i.Sign(nil, padded(payload(i, nil), maxPayload+1)), "fewer claims"},
 		"twin claim":           {raw(`{"iss":%q,"aud":%q,"exp":%d,"sub":"ann","sub":"bob"}`, i.URL, audience, now+60), "duplicate"},
 		"twin claim escaped":   {raw(`{"iss":%q,"aud":%q,"exp":%d,"sub":"ann","s\u0075b":"bob"}`, i.URL, audience, now+60), "duplicate"},
 		"twin inside":          {raw(`{"iss":%q,"aud":%q,"exp":%d,"sub":"ann","x":{"a":1,"a":2}}`, i.URL, audience, now+60), "duplicate"},
@@ -402,6 +430,20 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
+// TestKeySizes: RSA keys of 2,048 to 4,096 bits. The numbers are no keys, but nothing is verified with them.
+func TestKeySizes(t *testing.T) {
+	for bits, want := range map[int]bool{2047: false, 2048: true, 4096: true, 4097: false} {
+		n := new(big.Int).SetBit(big.NewInt(1), bits-1, 1)
+		jwk, err := json.Marshal(jose.JSONWebKey{KeyID: "k", Key: &rsa.PublicKey{N: n, E: 65537}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parseKey(jwk) != nil; got != want {
+			t.Errorf("%d bits: usable %t, want %t", bits, got, want)
+		}
+	}
+}
+
 // What we mint is what we verify.
 func TestIssued(t *testing.T) {
 	i := startIssuer(t)
@@ -427,10 +469,12 @@ func TestIssued(t *testing.T) {
 	if diff := cmp.Diff(got.Claims, want); diff != "" {
 		t.Error(diff)
 	}
-	for range 64 {
-		in.Groups = append(in.Groups, strings.Repeat("r", 128))
+	in.Groups = []string{strings.Repeat("r", maxPayload-len(payload)-len(`""`))}
+	if largest, err := in.Payload(); err != nil || len(largest) != maxPayload {
+		t.Errorf("the largest: %d bytes, %v", len(largest), err)
 	}
+	in.Groups[0] += "r"
 	if _, err := in.Payload(); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("64 long roles: %v", err)
+		t.Errorf("a byte more: %v", err)
 	}
 }
