@@ -36,7 +36,12 @@ type publicJWK struct {
 	E   string `json:"e,omitzero"`
 }
 
-const maxKeys = 100
+const (
+	maxKeys = 100
+
+	// Sizes of RSA keys. Shorter is weak (RFC 8725 section 3.5), longer is a way to burn our time; go-jose refuses it, too.
+	MinRSABits, MaxRSABits = 2048, 4096
+)
 
 // parseKeys returns the usable keys of a JSON Web Key Set. Keys of other kinds or uses are passed over: issuers publish
 // what others need, too.
@@ -87,8 +92,7 @@ func parseKey(raw []byte) *key {
 			k.algs = []jose.SignatureAlgorithm{jose.ES384}
 		}
 	case *rsa.PublicKey:
-		// Shorter is weak (RFC 8725 section 3.5), longer is a way to burn our time (go-jose refuses it, too).
-		if bits := p.N.BitLen(); 2048 <= bits && bits <= 4096 {
+		if bits := p.N.BitLen(); MinRSABits <= bits && bits <= MaxRSABits {
 			k.algs = []jose.SignatureAlgorithm{jose.RS256, jose.PS256}
 		}
 	case ed25519.PublicKey:

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"vmcp/internal/secret"
+	"vmcp/internal/token"
 )
 
 // CheckPEM says what is wrong with a key in PEM form. The error holds nothing of it.
@@ -72,8 +73,8 @@ func newKey(private any) (key, error) {
 			return k, errors.New("an elliptic curve that is not supported; want P-256")
 		}
 	case *rsa.PrivateKey:
-		if bits := p.N.BitLen(); bits < 2048 || bits > 8192 {
-			return k, fmt.Errorf("an RSA key of %d bits; want 2048 or more", bits)
+		if bits := p.N.BitLen(); bits < token.MinRSABits || bits > token.MaxRSABits { // others would not be verified
+			return k, fmt.Errorf("an RSA key of %d bits; want %d to %d", bits, token.MinRSABits, token.MaxRSABits)
 		}
 		alg = jose.RS256
 	case ed25519.PrivateKey:
