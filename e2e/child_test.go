@@ -12,6 +12,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"vmcp/internal/await"
 	"vmcp/internal/stack"
 )
 
@@ -39,7 +40,7 @@ func TestGatewayFiles(t *testing.T) {
 	token := w.token("ann", "mcp-developers")
 	scout := &caller{w: w, token: token}
 	for _, name := range []string{"files_read_text_file", "disk_read_text_file"} {
-		eventually(t, name+" is listed", func() bool { return slices.Contains(scout.list(t, "tools"), name) })
+		await.That(t, name+" is listed", func() bool { return slices.Contains(scout.list(t, "tools"), name) })
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

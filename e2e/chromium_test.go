@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/browser"
 	"vmcp/internal/entrasim"
 )
@@ -114,7 +115,7 @@ func (c *chromium) do(t *testing.T, task task) visit {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(await.Limit):
 		c.kill()
 		t.Fatalf("%s: no answer of the browser", task.URL)
 	}

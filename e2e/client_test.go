@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcpwire"
 )
 
@@ -44,7 +45,7 @@ func (w *world) send(t *testing.T, r request) answer {
 var plain = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 func (w *world) try(r request) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	req, err := w.http(ctx, r)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"vmcp/internal/await"
 )
 
 var conformance = flag.Bool("conformance", false, "run the official server scenarios through the whole chain (make conformance)")
@@ -47,7 +49,7 @@ func TestConformance(t *testing.T) {
 				policies("permit(principal, action, resource);"),
 				config("aggregation:\n  conflictResolution: priority\n  conflictResolutionConfig: {priorityOrder: [fixture]}"))
 			scout := &caller{w: w, token: w.token("suite", "tester")}
-			eventually(t, "the fixture is listed", func() bool { return len(scout.list(t, "tools")) > 0 })
+			await.That(t, "the fixture is listed", func() bool { return len(scout.list(t, "tools")) > 0 })
 			conform(t, w, dir, scout.token, c.requirements, c.requirements+"-"+c.fixture, c.required)
 		})
 	}

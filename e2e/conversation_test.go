@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 )
@@ -23,7 +24,7 @@ type exchange struct {
 
 func (c *caller) start(t *testing.T, r request) *exchange {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	t.Cleanup(cancel)
 	req, err := c.w.http(ctx, r)
 	if err != nil {
@@ -90,10 +91,10 @@ func TestConversation(t *testing.T) {
 				wait := c.message("tools/call", `"name":"probe_wait","arguments":{}`, "probe_wait")
 				wait.body = strings.Replace(wait.body, `"id":1`, `"id":"w"`, 1)
 				giveUp := c.ring(t, wait)
-				eventually(t, "the call runs", func() bool { return h.Count("tools/call", "wait") == 1 })
+				await.That(t, "the call runs", func() bool { return h.Count("tools/call", "wait") == 1 })
 				giveUp()
 				if c.modern { // closing is the cancel (HM-8)
-					eventually(t, "the backend is told", func() bool { return cutOff.Load() == 1 })
+					await.That(t, "the backend is told", func() bool { return cutOff.Load() == 1 })
 					return
 				}
 				// A legacy call runs on (HL-6), until it is cancelled in words.
@@ -104,7 +105,7 @@ func TestConversation(t *testing.T) {
 				if a := w.send(t, request{token: c.token, session: c.session, body: cancelled}); a.status != 202 {
 					t.Errorf("cancelled: %d %s", a.status, a.body)
 				}
-				eventually(t, "the backend is told", func() bool { return h.Count("notifications/cancelled", "") == 1 })
+				await.That(t, "the backend is told", func() bool { return h.Count("notifications/cancelled", "") == 1 })
 			})
 			t.Run("a question", func(t *testing.T) {
 				if c.modern {

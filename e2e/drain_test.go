@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/stack"
 )
@@ -57,7 +58,7 @@ func TestDrain(t *testing.T) {
 	var running []chan result
 	for _, c := range []*caller{legacy, modern} {
 		for _, tool := range []string{"web_wait", "child_wait"} {
-			eventually(t, tool+" is listed", func() bool { return strings.Contains(strings.Join(c.list(t, "tools"), " "), tool) })
+			await.That(t, tool+" is listed", func() bool { return strings.Contains(strings.Join(c.list(t, "tools"), " "), tool) })
 			got := make(chan result, 1)
 			running = append(running, got)
 			r := c.message("tools/call", `"name":"`+tool+`","arguments":{}`, tool)
@@ -67,11 +68,11 @@ func TestDrain(t *testing.T) {
 			}()
 		}
 	}
-	eventually(t, "all calls run", func() bool { return h.Count("tools/call", "wait") == 2 && files("arrived.*") == 2 })
+	await.That(t, "all calls run", func() bool { return h.Count("tools/call", "wait") == 2 && files("arrived.*") == 2 })
 
 	old := w.PID("aggregator")
 	w.Restart("aggregator")
-	eventually(t, "the aggregator takes no new calls", func() bool {
+	await.That(t, "the aggregator takes no new calls", func() bool {
 		conn, err := net.Dial("unix", w.Socket("aggregator"))
 		if err == nil {
 			conn.Close()
@@ -95,7 +96,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("call %d: %d %s, %v", i, got.answer.status, got.answer.body, got.err)
 		}
 	}
-	eventually(t, "the next aggregator runs, and the servers of the last have ended", func() bool {
+	await.That(t, "the next aggregator runs, and the servers of the last have ended", func() bool {
 		deleted := 0
 		for _, r := range h.Requests() {
 			if r.HTTP == "DELETE" {

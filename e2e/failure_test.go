@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mcpwire"
 )
@@ -107,7 +108,7 @@ func (w *world) freeze(t *testing.T, name string) (thaw func()) {
 	send(syscall.SIGSTOP)
 	thaw = sync.OnceFunc(func() { send(syscall.SIGCONT) })
 	t.Cleanup(thaw)
-	eventually(t, name+" is stopped", func() bool {
+	await.That(t, name+" is stopped", func() bool {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		for _, thread := range threads {
 			text, e := os.ReadFile(thread)
@@ -125,7 +126,7 @@ func (w *world) freeze(t *testing.T, name string) (thaw func()) {
 func back(t *testing.T, callers ...*caller) {
 	t.Helper()
 	for _, c := range callers {
-		eventually(t, "calls work again", func() bool {
+		await.That(t, "calls work again", func() bool {
 			a, err := c.w.try(c.message("tools/call", `"name":"`+allowedTool+`","arguments":{"namespace":"shop"}`, allowedTool))
 			if err == nil && !a.ok() && a.status != 503 {
 				t.Fatalf("on the way back: %d %s", a.status, a.body)
@@ -146,7 +147,7 @@ func (w *world) restart(t *testing.T, name string) {
 	t.Helper()
 	old := w.PID(name)
 	w.Restart(name)
-	eventually(t, name+" is another process", func() bool { return w.PID(name) != old })
+	await.That(t, name+" is another process", func() bool { return w.PID(name) != old })
 }
 
 // TestAuthzAway: without a decision there is no call, and no client has to start anew afterwards.
@@ -168,7 +169,7 @@ func TestAuthzAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "authz is gone", func() bool { return syscall.Kill(w.PID("authz"), 0) != nil })
+	await.That(t, "authz is gone", func() bool { return syscall.Kill(w.PID("authz"), 0) != nil })
 	down(t, legacy, modern)
 	if got := w.calls(t, "kubernetes-backend"); len(got) != len(before)+2 {
 		t.Errorf("the backend saw %q", got[len(before):])
@@ -203,7 +204,7 @@ func TestAggregatorAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the aggregator is gone", func() bool { return syscall.Kill(w.PID("aggregator"), 0) != nil })
+	await.That(t, "the aggregator is gone", func() bool { return syscall.Kill(w.PID("aggregator"), 0) != nil })
 	down(t, legacy, modern)
 	again()
 	back(t, legacy, modern)
@@ -254,7 +255,7 @@ func TestPolicyReload(t *testing.T) {
               principal in THVGroup::"nobody",
               action,
               resource`, 1))
-	eventually(t, "get_events is forbidden", func() bool { return !may(legacy) && !may(modern) })
+	await.That(t, "get_events is forbidden", func() bool { return !may(legacy) && !may(modern) })
 	if a := legacy.call(t, forbiddenTool, `{"namespace":"staging"}`); !denied(a, mcpwire.ItemTool, forbiddenTool) {
 		t.Errorf("the forbidden tool: %d %s", a.status, a.body)
 	}
@@ -271,13 +272,13 @@ func TestPolicyReload(t *testing.T) {
 	} {
 		before := logged("not reloaded")
 		w.writeDocs(t, broken)
-		eventually(t, fmt.Sprintf("authz refuses broken file %d", i), func() bool { return logged("not reloaded") > before })
+		await.That(t, fmt.Sprintf("authz refuses broken file %d", i), func() bool { return logged("not reloaded") > before })
 		if may(legacy) || may(modern) {
 			t.Errorf("broken file %d changed the policies", i)
 		}
 	}
 	w.writeDocs(t, good)
-	eventually(t, "get_events is permitted again", func() bool { return may(legacy) && may(modern) })
+	await.That(t, "get_events is permitted again", func() bool { return may(legacy) && may(modern) })
 	load.stop(t)
 }
 
@@ -290,7 +291,7 @@ func (w *world) keysRead(t *testing.T, ring string, count int, signs string) {
 		services = append(services, "authz")
 	}
 	for _, service := range services {
-		eventually(t, fmt.Sprintf("%s has %d %s keys, %s signs", service, count, ring, signs), func() bool {
+		await.That(t, fmt.Sprintf("%s has %d %s keys, %s signs", service, count, ring, signs), func() bool {
 			log, err := os.ReadFile(filepath.Join(w.State, service+".log"))
 			if err != nil {
 				t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"vmcp/internal/await"
 	"vmcp/internal/stack"
 )
 
@@ -73,7 +74,7 @@ func serve(t *testing.T, url string, env []string, name string, args ...string) 
 			t.Logf("%s:\n%s", name, log.String())
 		}
 	})
-	eventually(t, name+" serves "+url, func() bool {
+	await.That(t, name+" serves "+url, func() bool {
 		select {
 		case <-ended:
 			t.Fatalf("%s ended:\n%s", name, log.String())
@@ -133,7 +134,7 @@ func TestNPM(t *testing.T) {
 	p := plan{Denied: forbiddenTool, Arguments: map[string]any{"message": "hello"}}
 	for _, b := range backends {
 		p.Calls = append(p.Calls, b+"_echo")
-		eventually(t, b+" is listed", func() bool { return slices.Contains(scout.list(t, "tools"), b+"_echo") })
+		await.That(t, b+" is listed", func() bool { return slices.Contains(scout.list(t, "tools"), b+"_echo") })
 	}
 	resources, prompts := scout.list(t, "resources"), scout.list(t, "prompts")
 	for _, uri := range resources {
@@ -202,7 +203,7 @@ func nodeClient(t *testing.T, w *world, token string, p plan, dir, kind string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "client.mjs", kind)
 	cmd.Dir = dir
@@ -230,7 +231,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func goClient(t *testing.T, w *world, token string, p plan, opts *mcp.ClientSessionOptions) session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	return goSession(t, ctx, &mcp.StreamableClientTransport{Endpoint: w.URL, HTTPClient: &http.Client{Transport: bearer{token}}}, p, opts)
 }

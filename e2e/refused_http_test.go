@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 )
@@ -171,7 +172,7 @@ func refusedWire(t *testing.T, who *caller, nothingSeen func(*testing.T)) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(patience))
+			conn.SetDeadline(time.Now().Add(await.Limit))
 			if _, err := io.WriteString(conn, c.text); err != nil {
 				t.Fatal(err)
 			}
@@ -206,7 +207,7 @@ func refusedHTTP2(t *testing.T, who *caller, h *mcptest.HTTP, nothingSeen func(*
 	client := &http.Client{Transport: &http.Transport{Protocols: &protocols}}
 	t.Cleanup(client.CloseIdleConnections)
 	send := func(t *testing.T, body io.Reader, header, trailer http.Header) (answer, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, "POST", who.w.URL, body)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/browser"
 	"vmcp/internal/entrasim"
 )
@@ -85,7 +86,7 @@ func TestAuthserverAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := o.PID("authserver")
-	eventually(t, "authserver is gone", func() bool { return syscall.Kill(pid, 0) != nil })
+	await.That(t, "authserver is gone", func() bool { return syscall.Kill(pid, 0) != nil })
 	back(t, legacy, modern)
 	if _, err := l.RefreshTokens(t.Context(), l.Refresh); err == nil {
 		t.Error("a refresh without authserver")
@@ -98,7 +99,7 @@ func TestAuthserverAway(t *testing.T) {
 	}
 
 	again()
-	eventually(t, "authserver is back", func() bool {
+	await.That(t, "authserver is back", func() bool {
 		a, err := o.try(request{method: "GET", url: o.aud + "/.well-known/jwks.json"})
 		return err == nil && a.status == 200
 	})
@@ -118,11 +119,11 @@ func TestAuthserverAway(t *testing.T) {
 	// Revocations survive a restart of both.
 	o.restart(t, "authserver")
 	o.restart(t, "authz")
-	eventually(t, "authz is back", func() bool {
+	await.That(t, "authz is back", func() bool {
 		a, err := o.try(request{body: initialize})
 		return err == nil && a.status == http.StatusUnauthorized
 	})
-	eventually(t, "authserver is back", func() bool {
+	await.That(t, "authserver is back", func() bool {
 		a, err := o.try(request{method: "GET", url: o.aud + "/.well-known/jwks.json"})
 		return err == nil && a.status == 200
 	})
@@ -179,7 +180,7 @@ func TestEntraAway(t *testing.T) {
 	}
 	o.entra.AddSecret("the-next-client-secret")
 	o.writeSecret(t, "idp-client-secret", "client-secret", "the-next-client-secret")
-	eventually(t, "refreshes work with the new client secret", func() bool {
+	await.That(t, "refreshes work with the new client secret", func() bool {
 		next, err := l.RefreshTokens(t.Context(), l.Refresh)
 		if err == nil {
 			l.Tokens = next

@@ -17,6 +17,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
+	"vmcp/internal/await"
 	"vmcp/internal/browser"
 )
 
@@ -84,7 +85,7 @@ func nodeSignIn(t *testing.T, o *office, p plan, kind string) session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	const redirect = "http://localhost:8090/callback"
 	cmd := exec.CommandContext(ctx, "node", "client.mjs", kind)
@@ -132,7 +133,7 @@ func nodeSignIn(t *testing.T, o *office, p plan, kind string) session {
 // goSignIn is the Go SDK with its own helpers for OAuth.
 func goSignIn(t *testing.T, o *office, p plan, opts *mcp.ClientSessionOptions) session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	const redirect = "http://127.0.0.1:3142/callback"
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{

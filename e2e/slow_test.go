@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 )
@@ -69,11 +70,11 @@ func TestSickBackends(t *testing.T) {
 	if e := listen.expect(t, "notifications/tools/list_changed"); !strings.Contains(e, `"io.modelcontextprotocol/subscriptionId":1`) {
 		t.Errorf("the listen was told %s", e)
 	}
-	eventually(t, "the hung backend is listed", listed("hung"))
+	await.That(t, "the hung backend is listed", listed("hung"))
 	failing.SetFault(mcptest.Fault{})
-	eventually(t, "the failing backend is listed", listed("failing"))
+	await.That(t, "the failing backend is listed", listed("failing"))
 	refusing = refusing.Restart(t, mcptest.Options{})
-	eventually(t, "the refusing backend is listed", listed("refusing"))
+	await.That(t, "the refusing backend is listed", listed("refusing"))
 	healthy(t, ours+3*each)
 	for _, c := range []*caller{legacy, modern} {
 		for _, name := range sick {
@@ -107,7 +108,7 @@ func TestSickBackends(t *testing.T) {
 	refusing.Restart(t, mcptest.Options{})
 	for _, c := range []*caller{legacy, modern} {
 		for _, name := range sick {
-			eventually(t, name+" answers again", func() bool { return c.call(t, name+"_echo", `{"text":"x"}`).ok() })
+			await.That(t, name+" answers again", func() bool { return c.call(t, name+"_echo", `{"text":"x"}`).ok() })
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 )
 
@@ -85,7 +86,7 @@ func (c *caller) tryFollow(client *http.Client) (*stream, error) {
 // expect waits for an event that holds the text.
 func (s *stream) expect(t *testing.T, text string) string {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(await.Limit)
 	for {
 		select {
 		case e, ok := <-s.events:
@@ -104,7 +105,7 @@ func (s *stream) expect(t *testing.T, text string) string {
 // end waits for the end of the stream and returns the last event.
 func (s *stream) end(t *testing.T) string {
 	t.Helper()
-	last, late := "", time.After(patience)
+	last, late := "", time.After(await.Limit)
 	for {
 		select {
 		case e, ok := <-s.events:

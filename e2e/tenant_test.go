@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcp/internal/await"
 	"vmcp/internal/browser"
 	"vmcp/internal/entrasim"
 	"vmcp/internal/secret"
@@ -182,7 +183,7 @@ func (o *office) accepted(t *testing.T, token string) bool {
 // ends waits until a token is refused, which comes with the word of authserver and long before the token's own end.
 func (o *office) ends(t *testing.T, what, token string) {
 	t.Helper()
-	eventually(t, what+": the access token is refused", func() bool { return !o.accepted(t, token) })
+	await.That(t, what+": the access token is refused", func() bool { return !o.accepted(t, token) })
 }
 
 // wants checks the page on which a sign-in ended.

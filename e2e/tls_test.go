@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/pki"
 	"vmcp/internal/stack"
 )
@@ -69,7 +70,7 @@ func TestTLS(t *testing.T) {
 	}
 	first, _ := ask(t, true)
 	renew()
-	eventually(t, "the renewed certificate is used", func() bool {
+	await.That(t, "the renewed certificate is used", func() bool {
 		resp, a := ask(t, true)
 		return resp != nil && a.ok() && resp.TLS.PeerCertificates[0].SerialNumber.Cmp(first.TLS.PeerCertificates[0].SerialNumber) != 0
 	})

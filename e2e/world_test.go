@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"vmcp/internal/freeport"
 	"vmcp/internal/gatewayconfig"
@@ -305,19 +304,4 @@ func asked(h *mcptest.HTTP) []string {
 		}
 	}
 	return out
-}
-
-// patience is the limit of every wait here: a net for what never comes, not a measure. Nothing is shown by it.
-const patience = time.Minute
-
-// eventually waits until ok, which is asked again and again.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came to this: %s", what)
-		}
-		time.Sleep(30 * time.Millisecond)
-	}
 }

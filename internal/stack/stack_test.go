@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/child"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/secret"
@@ -106,19 +106,15 @@ func TestKill(t *testing.T) {
 	}()
 	next := func(old int) int {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-			if pid := s.PID("one"); pid != old {
-				return pid
-			}
+		await.That(t, "there is another process", func() bool {
 			select {
 			case err := <-ended:
 				t.Fatalf("supervise ended: %v", err)
 			default:
 			}
-			if time.Now().After(deadline) {
-				t.Fatal("no other process")
-			}
-		}
+			return s.PID("one") != old
+		})
+		return s.PID("one")
 	}
 	pid := next(0)
 	for range 3 {

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/token/tokentest"
 )
 
@@ -191,9 +192,9 @@ func TestIssuerAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- v.Run(ctx) }()
-	waitFor(t, "a failed fetch", func() bool { return v.Ready() != nil && strings.Contains(v.Ready().Error(), "503") })
+	await.That(t, "a failed fetch", func() bool { return v.Ready() != nil && strings.Contains(v.Ready().Error(), "503") })
 	i.SetStatus(0)
-	waitFor(t, "the repetition", func() bool { return v.Ready() == nil })
+	await.That(t, "the repetition", func() bool { return v.Ready() == nil })
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

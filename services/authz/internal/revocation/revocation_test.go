@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"vmcp/internal/await"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
@@ -69,15 +70,6 @@ func serve(t *testing.T) (*feed, *grpc.ClientConn) {
 	return f, conn
 }
 
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not happen", what)
-		}
-	}
-}
-
 func watch(t *testing.T, l *List, conn *grpc.ClientConn) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -123,7 +115,7 @@ func TestWatch(t *testing.T) {
 		{Token{Subject: "ann"}, true}, {Token{ClientID: "c1", IssuedAt: before}, true}, {Token{ClientID: "c1", IssuedAt: after}, false},
 		{Token{TSID: "s3", JTI: "j3", Subject: "bob", ClientID: "c1", IssuedAt: before}, true},
 	} {
-		waitFor(t, fmt.Sprintf("%+v: %t", tt.t, tt.want), func() bool { return l.Revoked(tt.t) == tt.want })
+		await.That(t, fmt.Sprintf("%+v: %t", tt.t, tt.want), func() bool { return l.Revoked(tt.t) == tt.want })
 		payload := fmt.Sprintf(`{"tsid":%q,"jti":%q,"sub":%q,"client_id":%q,"iat":%d}`, tt.t.TSID, tt.t.JTI, tt.t.Subject, tt.t.ClientID, tt.t.IssuedAt.Unix())
 		if got := l.RevokedPayload([]byte(payload)); got != tt.want {
 			t.Errorf("%s: %t", payload, got)
@@ -140,11 +132,11 @@ func TestReconnect(t *testing.T) {
 	l := New(Config{Log: zap.NewNop()})
 	watch(t, l, conn)
 	f.updates <- &gatewayv1.RevocationsUpdate{Revocations: []*gatewayv1.Revocation{tsid("s1")}, SnapshotComplete: true}
-	waitFor(t, "the snapshot", func() bool { return l.Revoked(Token{TSID: "s1"}) })
+	await.That(t, "the snapshot", func() bool { return l.Revoked(Token{TSID: "s1"}) })
 	f.updates <- nil
 	// What the new snapshot does not have stays until its time.
 	f.updates <- &gatewayv1.RevocationsUpdate{Revocations: []*gatewayv1.Revocation{tsid("s2")}, SnapshotComplete: true}
-	waitFor(t, "the next snapshot", func() bool { return l.Revoked(Token{TSID: "s2"}) })
+	await.That(t, "the next snapshot", func() bool { return l.Revoked(Token{TSID: "s2"}) })
 	if !l.Revoked(Token{TSID: "s1"}) {
 		t.Error("a revocation is forgotten before its time")
 	}
@@ -159,7 +151,7 @@ func TestKept(t *testing.T) {
 	short := tsid("short")
 	short.ForgetAtMs = now.Add(-time.Second).UnixMilli()
 	f.updates <- &gatewayv1.RevocationsUpdate{Revocations: []*gatewayv1.Revocation{tsid("s1"), short}, SnapshotComplete: true}
-	waitFor(t, "the snapshot", func() bool { return l.Revoked(Token{TSID: "s1"}) })
+	await.That(t, "the snapshot", func() bool { return l.Revoked(Token{TSID: "s1"}) })
 	if l.Revoked(Token{TSID: "short"}) {
 		t.Error("what may be forgotten is kept")
 	}
@@ -192,7 +184,7 @@ func TestSilence(t *testing.T) {
 		}
 	}
 	f.updates <- &gatewayv1.RevocationsUpdate{SnapshotComplete: true}
-	waitFor(t, "the first list", func() bool { return l.Ready() == nil })
+	await.That(t, "the first list", func() bool { return l.Ready() == nil })
 	stop()
 	l.heard = l.heard.Add(-limit)
 	if err := l.Ready(); err == nil || !strings.Contains(err.Error(), "revocations") {
