@@ -289,7 +289,7 @@ func TestLogLevel(t *testing.T) {
 // TestTimeoutCancels: a legacy backend is told that nobody waits any more.
 func TestTimeoutCancels(t *testing.T) {
 	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{"tools/call": {Type: "text/event-stream", Hold: true}})
-	b := start(t, Config{Backend: gatewayconfig.Backend{Timeout: 200 * time.Millisecond, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
+	b := start(t, Config{Backend: gatewayconfig.Backend{Timeout: time.Second, Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
 	if _, err := do(session(t, b, mcpwire.EraLegacy), tool(t, mcpwire.EraLegacy, "9", "t", `{}`, "")); !errors.Is(err, ErrTimeout) {
 		t.Errorf("got %v", err)
 	}
