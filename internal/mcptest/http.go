@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"vmcp/internal/freeport"
 )
 
 // Options are what a test chooses about an HTTP server. The zero value is a dual-era probe server with one echo tool.
@@ -62,7 +64,11 @@ type HTTP struct {
 // NewHTTP starts a server that stops with the test.
 func NewHTTP(tb testing.TB, opts Options) *HTTP {
 	tb.Helper()
-	return serve(tb, opts, "127.0.0.1:0")
+	address, err := freeport.Address() // which nobody takes while it is closed, see Restart
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return serve(tb, opts, address)
 }
 
 // Restart starts another server at the address of this one, which must be closed; it knows none of its sessions.
