@@ -59,6 +59,7 @@ type HTTP struct {
 	mu       sync.Mutex
 	fault    Fault
 	requests []Request
+	push     map[string]chan string // by session, see Push
 }
 
 // NewHTTP starts a server that stops with the test.

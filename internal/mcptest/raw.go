@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"vmcp/internal/await"
 )
 
 // Answer is what a raw server writes for one JSON-RPC method, byte for byte but for three placeholders: ID is the
@@ -17,7 +20,7 @@ type Answer struct {
 	Type   string            // content type; empty: application/json
 	Header map[string]string // further response headers
 	Body   string
-	Hold   bool // keep the response open after Body until the client goes away
+	Hold   bool // keep the response open after Body until the client goes away, and write there what Push sends
 	Reset  bool // reset the connection after Body
 }
 
@@ -59,6 +62,28 @@ func NewRaw(tb testing.TB, era Era, answers map[string]Answer) *HTTP {
 	h.URL = h.server.URL + "/mcp"
 	tb.Cleanup(h.Close)
 	return h
+}
+
+// Push writes a message to the stream that a client holds open in a session at this server; it waits for the stream.
+func (h *HTTP) Push(tb testing.TB, session, message string) {
+	tb.Helper()
+	select {
+	case h.pushed(session) <- message:
+	case <-time.After(await.Limit):
+		tb.Fatalf("no stream is open in session %s", session)
+	}
+}
+
+func (h *HTTP) pushed(session string) chan string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.push[session] == nil {
+		if h.push == nil {
+			h.push = map[string]chan string{}
+		}
+		h.push[session] = make(chan string)
+	}
+	return h.push[session]
 }
 
 func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[string]Answer) {
@@ -111,9 +136,16 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 	http.NewResponseController(w).Flush()
 	switch {
 	case answer.Hold:
-		select {
-		case <-r.Context().Done():
-		case <-h.done:
+		for pushed := h.pushed(r.Header.Get("Mcp-Session-Id")); ; {
+			select {
+			case msg := <-pushed:
+				io.WriteString(w, "data: "+msg+"\n\n")
+				http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+				return
+			case <-h.done:
+				return
+			}
 		}
 	case answer.Reset:
 		resetConn(w)

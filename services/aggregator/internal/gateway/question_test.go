@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
@@ -64,68 +65,59 @@ func TestDeclines(t *testing.T) {
 // TestUnsolicited: what a backend sends by itself goes to the open stream of the session that it is for, as far as the
 // caller may have it; a question with no stream open is refused.
 func TestUnsolicited(t *testing.T) {
-	send, posted := make(chan string), make(chan string, 10)
-	listening := make(chan struct{}, 10)
-	var subscribed atomic.Value // session id at the backend; the gateway's own listing has another stream
-	h := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy, Wrap: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			r.Body = io.NopCloser(strings.NewReader(string(body)))
-			switch text := string(body); {
-			case r.Method == "GET" && r.Header.Get("Mcp-Session-Id") != subscribed.Load():
-				next.ServeHTTP(rw, r)
-			case r.Method == "GET":
-				rw.Header().Set("Content-Type", "text/event-stream")
-				http.NewResponseController(rw).Flush()
-				listening <- struct{}{}
-				for {
-					select {
-					case m := <-send:
-						io.WriteString(rw, "data: "+m+"\n\n")
-						http.NewResponseController(rw).Flush()
-					case <-r.Context().Done():
-						return
-					}
-				}
-			case strings.Contains(text, `"resources/subscribe"`):
-				subscribed.Store(r.Header.Get("Mcp-Session-Id"))
-				rw.Header().Set("Content-Type", "application/json")
-				id, _, _ := strings.Cut(text[strings.Index(text, `"id":`)+5:], ",")
-				io.WriteString(rw, `{"jsonrpc":"2.0","id":`+id+`,"result":{}}`)
-			case strings.Contains(text, `"id":"q`):
-				posted <- text
-				rw.WriteHeader(http.StatusAccepted)
-			default:
-				next.ServeHTTP(rw, r)
-			}
-		})
-	}})
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
+		"GET":                      {Type: "text/event-stream", Hold: true},
+		"tools/list":               mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"tools":[]}}`),
+		"prompts/list":             mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"prompts":[]}}`),
+		"resources/list":           mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resources":[{"uri":"test://hello","name":"hello"}]}}`),
+		"resources/templates/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resourceTemplates":[]}}`),
+		"resources/subscribe":      mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{}}`),
+	})
 	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
 	id := w.open(t, "ann", `{"elicitation":{}}`)
 	if got := w.send(t, legacy(id, "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
 		t.Fatal(got)
 	}
-	wait(t, listening, func(struct{}) bool { return true })
+	var session string // at the backend; the gateway's own listing has another
+	// answered is what the backend was last told in answer to a question.
+	answered := func(id string) (text string) {
+		t.Helper()
+		await.That(t, id+" is answered", func() bool {
+			for _, r := range h.Requests() {
+				if r.Method == "" && strings.Contains(string(r.Body), `"id":"`+id+`"`) {
+					text = string(r.Body)
+				}
+			}
+			return text != ""
+		})
+		return text
+	}
+	for _, r := range h.Requests() {
+		if r.Method == "resources/subscribe" {
+			session = r.Header.Get("Mcp-Session-Id")
+		}
+	}
+	send := func(message string) { t.Helper(); h.Push(t, session, message) }
 
 	// No stream: refused at once.
-	send <- `{"jsonrpc":"2.0","id":"q1","method":"elicitation/create","params":{}}`
-	if got := wait(t, posted, func(string) bool { return true }); !strings.Contains(got, "-32601") {
+	send(`{"jsonrpc":"2.0","id":"q1","method":"elicitation/create","params":{}}`)
+	if got := answered("q1"); !strings.Contains(got, "-32601") {
 		t.Errorf("a question with no stream open was answered %s", got)
 	}
 
 	s := w.get(t, id, nil)
-	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`
+	send(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`)
 	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	send <- `{"jsonrpc":"2.0","id":"q2","method":"elicitation/create","params":{"x":1.0}}`
+	send(`{"jsonrpc":"2.0","id":"q2","method":"elicitation/create","params":{"x":1.0}}`)
 	if got, want := s.next(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"elicitation/create","params":{"x":1.0}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := w.send(t, ask{session: id, body: `{"jsonrpc":"2.0","id":"vmcp-1","result":{"role":"assistant"}}`}); got.status != 202 {
 		t.Errorf("the answer: %d", got.status)
 	}
-	if got, want := wait(t, posted, func(string) bool { return true }), `{"jsonrpc":"2.0","id":"q2","result":{"role":"assistant"}}`; got != want {
+	if got, want := answered("q2"), `{"jsonrpc":"2.0","id":"q2","result":{"role":"assistant"}}`; got != want {
 		t.Errorf("the backend got %s, want %s", got, want)
 	}
 
@@ -138,7 +130,7 @@ func TestUnsolicited(t *testing.T) {
 		return resp, nil
 	})
 	for _, uri := range []string{"test://secret", "-", "", "test://mine"} {
-		send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `"}}`
+		send(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `"}}`)
 	}
 	if got := s.next(t); !strings.Contains(got, "test://mine") {
 		t.Errorf("delivered %s, want only what the caller may read", got)
@@ -146,15 +138,15 @@ func TestUnsolicited(t *testing.T) {
 	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
 		return nil, status.Error(codes.Unavailable, "away")
 	})
-	send <- `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://mine"}}`
-	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
+	send(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://mine"}}`)
+	send(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
 	w.judgeBy(func(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
 		if r.Kind != gatewayv1.ItemKind_ITEM_KIND_TOKEN || len(r.Names) > 0 { // a message about no item
 			return nil, status.Error(codes.Unavailable, "asked about more than the token")
 		}
 		return nil, status.Error(codes.Unauthenticated, "revoked")
 	})
-	send <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`
+	send(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
 	if got := s.next(t); got != "end" {
 		t.Errorf("after a refusal: %s, want the end and nothing that authz did not answer for", got)
 	}
