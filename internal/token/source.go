@@ -55,21 +55,18 @@ func newSource(issuer gatewayconfig.Issuer) (*source, error) {
 		}
 	}
 	dialer := &net.Dialer{
-		Timeout: 5 * time.Second,
 		// After name resolution, so that a name cannot be pointed elsewhere between a check and the use.
 		Control: func(_, address string, _ syscall.RawConn) error {
 			return checkAddress(address, issuer.AllowPrivateIP, loopback)
 		},
 	}
 	s.client = &http.Client{
-		Timeout: fetchTime,
+		Timeout: fetchTime, // for everything
 		Transport: &limited{s, &http.Transport{
-			DialContext:           dialer.DialContext, // no proxy: the address rule would not see the target
-			TLSClientConfig:       tlsConfig,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: 5 * time.Second,
-			IdleConnTimeout:       30 * time.Second,
-			ForceAttemptHTTP2:     true,
+			DialContext:       dialer.DialContext, // no proxy: the address rule would not see the target
+			TLSClientConfig:   tlsConfig,
+			IdleConnTimeout:   30 * time.Second,
+			ForceAttemptHTTP2: true,
 		}},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) >= 3 || req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,6 +36,14 @@ func TestSourceRefuses(t *testing.T) {
 	s := httptest.NewServer(mux)
 	defer s.Close()
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil.URL, http.StatusFound) })
+	mux.HandleFunc("/tls", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, strings.Replace(s.URL, "http:", "https:", 1)+"/hop/0", http.StatusFound)
+	})
+	mux.HandleFunc("/hop/{left}", func(w http.ResponseWriter, r *http.Request) {
+		if left, err := strconv.Atoi(r.PathValue("left")); err != nil || left > 0 {
+			http.Redirect(w, r, fmt.Sprint("/hop/", left-1), http.StatusFound)
+		}
+	})
 	mux.HandleFunc("/large", func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, maxDocument+1)) })
 	mux.HandleFunc("/largest", func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, maxDocument)) })
 	discovery := func(issuer, jwks string) func(w http.ResponseWriter, r *http.Request) {
@@ -52,6 +61,9 @@ func TestSourceRefuses(t *testing.T) {
 		want   string
 	}{
 		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/redirect"}, "redirects"},
+		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/hop/2"}, ""},
+		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/hop/3"}, "redirects"},
+		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/tls"}, "redirects"},
 		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/large"}, "larger than"},
 		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/largest"}, ""},
 		{gatewayconfig.Issuer{URL: s.URL, JWKSURL: s.URL + "/none"}, "404"},
