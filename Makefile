@@ -25,10 +25,11 @@ race: ## the tests of all packages under the race detector; needs a C compiler
 	  printf '\n*** NOT RUN, so not proven here: no data race in any package. The race detector needs a C compiler (apt-get install gcc).\n\n'; exit 0; fi; \
 	  all=$$(go list ./...); CGO_ENABLED=1 go test -race $$(grep -v '/e2e$$' <<<"$$all")
 
-# Never from the cache: the stories run binaries, and the cache does not know what those were built from.
+# Never from the cache: the stories run binaries, and the cache does not know what those were built from. Those that run
+# beside others mostly wait for a clock of the product.
 e2e: ## the stories of e2e on real Envoy (RUN=regexp: some of them)
 	@mkdir -p .run
-	set -o pipefail; go test -count=1 -timeout 15m -v ./e2e $(if $(RUN),-run '$(RUN)') 2>&1 | tee .run/e2e.txt
+	set -o pipefail; go test -count=1 -parallel 4 -timeout 15m -v ./e2e $(if $(RUN),-run '$(RUN)') 2>&1 | tee .run/e2e.txt
 	@if grep -q '^ *--- SKIP' .run/e2e.txt; then \
 	  echo; echo '*** SKIPPED, so not proven here:'; grep -A1 '^ *--- SKIP' .run/e2e.txt; fi
 
