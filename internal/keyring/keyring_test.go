@@ -104,7 +104,7 @@ func TestRun(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- ring.Run(ctx, zap.New(core)) }()
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + time.Second/2) // between two looks
 		write("b", New(), now)
 		time.Sleep(settle)
 		write("c", "abc", now)
