@@ -1,8 +1,9 @@
-// Package deps_test holds the rules that the compiler cannot: who may import whom, and that every package says what it
-// is. It reads the source tree itself; a test that asks the go command would get a cached pass.
+// Package deps_test holds the rules that the compiler cannot: who may import whom, that every package says what it is,
+// and how long a file may be. It reads the source tree itself; a test that asks the go command would get a cached pass.
 package deps_test
 
 import (
+	"bytes"
 	"cmp"
 	"go/parser"
 	"go/token"
@@ -142,9 +143,21 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
+// TestLength: a file is one idea. One that is longer than this says "one file" and why before its imports.
+func TestLength(t *testing.T) {
+	const most = 400
+	for _, f := range source(t) {
+		if f.lines > most && !f.generated && !strings.Contains(f.head, "one file") {
+			t.Errorf("%s: %d lines, at most %d: is it two ideas? If not, say before its imports why it is one file", f.path, f.lines, most)
+		}
+	}
+}
+
 // file is what the rules are about in one Go file.
 type file struct {
 	path, name, doc string
+	head            string // all comments before the imports
+	lines           int
 	imports         []string
 	generated       bool
 }
@@ -172,12 +185,21 @@ func source(t *testing.T) []file {
 		if filepath.Ext(p) != ".go" {
 			return nil
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly|parser.ParseComments)
+		text, err := os.ReadFile(p)
 		if err != nil {
 			return err
 		}
-		f := file{path: filepath.ToSlash(p), name: parsed.Name.Name, doc: parsed.Doc.Text()}
+		parsed, err := parser.ParseFile(token.NewFileSet(), p, text, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		f := file{path: filepath.ToSlash(p), name: parsed.Name.Name, doc: parsed.Doc.Text(), lines: bytes.Count(text, []byte("\n"))}
 		f.generated = strings.HasSuffix(p, ".pb.go")
+		for _, c := range parsed.Comments {
+			if len(parsed.Decls) > 0 && c.Pos() < parsed.Decls[0].Pos() {
+				f.head += c.Text()
+			}
+		}
 		for _, spec := range parsed.Imports {
 			pkg, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
