@@ -130,7 +130,7 @@ const callback = "/oauth/callback"
 
 func (r *resolver) upstream(at string, p *v1beta1.UpstreamProvider, issuer *url.URL) Upstream {
 	c := p.OIDCConfig
-	up := Upstream{Name: p.Name, Type: p.Type, IssuerURL: c.IssuerURL, ClientID: c.ClientID, RedirectURI: c.RedirectURI, Scopes: c.Scopes}
+	up := Upstream{Name: p.Name, IssuerURL: c.IssuerURL, ClientID: c.ClientID, RedirectURI: c.RedirectURI, Scopes: c.Scopes}
 	entra := false
 	if u := r.url(r.server, at+".issuerUrl", c.IssuerURL, urlRule{slash: true}); u != nil {
 		entra = r.entra(at+".issuerUrl", u)

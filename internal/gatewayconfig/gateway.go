@@ -181,7 +181,6 @@ type AuthServer struct {
 // Upstream is one identity provider of the authorization server.
 type Upstream struct {
 	Name         string
-	Type         string // oidc or oauth2
 	IssuerURL    string
 	ClientID     string
 	ClientSecret secret.Value // only with PartAuthServer

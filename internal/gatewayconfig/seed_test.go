@@ -60,7 +60,7 @@ func TestSeed(t *testing.T) {
 			Issuer: "https://mcp.example.com", AuthorizeOrigin: "https://mcp.example.com",
 			AccessToken: 15 * time.Minute, RefreshToken: 7 * 24 * time.Hour, AuthCode: time.Minute, Registration: true, RevocationSilence: time.Minute,
 			Upstreams: []Upstream{{
-				Name: "entra", Type: "oidc", ClientID: "5c1e9f70-64d2-4b8b-a1f3-2e7d90c4b6a8",
+				Name: "entra", ClientID: "5c1e9f70-64d2-4b8b-a1f3-2e7d90c4b6a8",
 				IssuerURL:   "https://login.microsoftonline.com/8a2f6d1c-3b47-4e0a-9c55-0d6f7e1b2a34/v2.0",
 				RedirectURI: "https://mcp.example.com/oauth/callback",
 				Scopes:      []string{"api://5c1e9f70-64d2-4b8b-a1f3-2e7d90c4b6a8/mcp.access", "openid", "profile", "email", "offline_access"},

@@ -18,15 +18,7 @@ import (
 	"vmcp/internal/token"
 )
 
-// CheckPEM says what is wrong with a key in PEM form. The error holds nothing of it.
-func CheckPEM(text secret.Value) error {
-	private, err := parsePEM(text)
-	if err == nil {
-		_, err = newKey(private)
-	}
-	return err
-}
-
+// parsePEM reads a private key. Its error holds nothing of it.
 func parsePEM(text secret.Value) (crypto.Signer, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {

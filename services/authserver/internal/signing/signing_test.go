@@ -218,8 +218,9 @@ func TestConfigured(t *testing.T) {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
+	r := open(t, openStore(t), rsaPEM, ecPEM)
 	for name, text := range map[string]secret.Value{"weak": weakPEM, "P-521": p521PEM, "public": publicPEM, "text": "canary", "cut": ecPEM[:60] + "\n-----END EC PRIVATE KEY-----\n"} {
-		err := CheckPEM(text)
+		err := r.Configure(t.Context(), Documents{PEM: []secret.Value{text}})
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), string(ecPEM[30:60])) {
@@ -227,7 +228,6 @@ func TestConfigured(t *testing.T) {
 		}
 	}
 
-	r := open(t, openStore(t), rsaPEM, ecPEM)
 	for _, bad := range []secret.Value{weakPEM, "canary"} {
 		if err := r.Configure(t.Context(), Documents{PEM: []secret.Value{edPEM, bad}}); err == nil {
 			t.Error("a bad key was put in force")
