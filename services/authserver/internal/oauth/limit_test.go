@@ -3,6 +3,9 @@ package oauth
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
 )
 
 func TestLimiter(t *testing.T) {
@@ -16,6 +19,22 @@ func TestLimiter(t *testing.T) {
 	} {
 		if got := l.allow(tt.address); got != tt.want {
 			t.Errorf("%d, %s: %t", i, tt.address, got)
+		}
+	}
+	// Where there are too many addresses, those go that would be let in again anyway; if there are none, any one goes.
+	for name, tt := range map[string]struct{ tokens, kept int }{"idle": {1, 2}, "busy": {0, maxAddresses}} {
+		l := newLimiter(0, 1, 1000, 1000)
+		l.allow("192.0.2.1")
+		for i := range maxAddresses - 1 {
+			one := rate.NewLimiter(0, 1)
+			one.AllowN(time.Now(), 1-tt.tokens)
+			l.by[fmt.Sprint(i)] = one
+		}
+		if !l.allow("192.0.2.2") || len(l.by) != tt.kept {
+			t.Errorf("%s: %d addresses are kept, want %d", name, len(l.by), tt.kept)
+		}
+		if name == "idle" && l.allow("192.0.2.1") {
+			t.Error("who was limited is forgotten for those who were not")
 		}
 	}
 	all := newLimiter(1000, 1000, 0.001, 3)

@@ -32,6 +32,7 @@ func TestCheckRedirect(t *testing.T) {
 		{"https://app.example.com/\n", "web", false}, {"https://" + strings.Repeat("a", 2000) + ".example.com", "web", false}, {"http://localhost:99999/cb", "native", false},
 		// T14: what is shown is what was checked, and reads the same for everybody.
 		{"https://app.ex%D0%B0mple.com/cb", "web", false}, {"https://app%E2%80%AE.example.com/cb", "web", false}, {"https://app%3Bscript-src.example.com/cb", "web", false},
+		{"https://app.example.com/a\\b", "web", false}, {"https://app.example.com/" + strings.Repeat("a", 2000-24), "web", true}, {"https://app.example.com/" + strings.Repeat("a", 2001-24), "web", false},
 		{"https://app;x.example.com/cb", "web", false}, {"https://app,x.example.com/cb", "web", false}, {"https://app'x.example.com/cb", "web", false},
 		{"https://App.example.com/cb", "web", false}, {"https://app_x.example.com/cb", "web", false}, {"https://-app.example.com/cb", "web", false},
 		{"https://app..example.com/cb", "web", false}, {"https://app.example.com./cb", "web", false}, {"https://.example.com/cb", "web", false},
