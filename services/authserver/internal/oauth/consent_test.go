@@ -169,6 +169,15 @@ func TestBrowserCookie(t *testing.T) {
 		t.Fatal(err)
 	}
 	cookie := func() string { return cookieOf(t, b) }
+	expired := w.ring.Seal(strangerPurpose, timeText(time.Now().Add(-time.Second)), nil)
+	b.Jar.SetCookies(here, []*http.Cookie{{Name: "vmcp_browser", Value: expired}})
+	if b.get(f.address()); cookie() == expired {
+		t.Error("a stranger's cookie that has expired stays")
+	}
+	kept := cookie()
+	if b.get(f.address()); cookie() != kept {
+		t.Error("a stranger's second page takes the cookie of the first")
+	}
 	b.Jar.SetCookies(here, []*http.Cookie{{Name: "vmcp_browser", Value: "planted"}})
 	page := b.get(f.address())
 	first := cookie()
