@@ -172,7 +172,7 @@ func TestForeign(t *testing.T) {
 	for _, d := range []Decision{
 		{}, s1.Decide(c2, i1, nil, Context{}), s1.Decide(c1, i2, nil, Context{}), s1.Decide(nil, i1, nil, Context{}),
 		s1.Decide(c1, nil, nil, Context{}), s1.Family(c2, "ping", Context{}), s1.Family(nil, "ping", Context{}),
-		s1.Decide(c1, s1.Prepare(Item{}), nil, Context{}), s1.Decide(c1, s1.Prepare(Item{Kind: 9}), nil, Context{}),
+		s1.Decide(c1, s1.Prepare(Item{}), nil, Context{}), s1.Decide(c1, s1.Prepare(Item{Kind: 9}), nil, Context{}), s1.Decide(c1, s1.Prepare(Item{Kind: numKinds}), nil, Context{}),
 	} {
 		if d.Allow {
 			t.Errorf("allowed: %+v", d)
@@ -254,6 +254,7 @@ func TestReads(t *testing.T) {
 		{`permit(principal in THVGroup::"g", action, resource) when { resource.name like "a*" };`, Reads{}},
 		{`permit(principal == Client::"x", action, resource);`, Reads{PrincipalID: true}},
 		{`permit(principal, action, resource) when { principal in THVGroup::"g" };`, Reads{}},
+		{`permit(principal, action, resource) when { principal is Client && resource is Tool };`, Reads{}},
 		{`permit(principal, action, resource) when { [principal].contains(resource) };`, Reads{PrincipalID: true}},
 		{`permit(principal, action, resource) when { context.claim_b == 1 && principal has claim_a && principal.email like "x" };`,
 			Reads{Claims: []string{"a", "b", "email"}}},

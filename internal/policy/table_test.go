@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "rewrite what testdata/*.txtar want")
 
 // TestTables runs testdata/*.txtar. An archive holds policies.cedar and optionally entities.json, config.json
-// (GroupClaimName…), items.json, callers.json (claims by name; null is anonymous), warnings, error, reach, and requests, one a line:
+// (GroupClaimName…), items.json, callers.json (claims by name; null is anonymous), warnings, error, reach, unknown, and requests, one a line:
 //
 //	ann tool NAME [ARGUMENTS]   => reason policy,policy
 //	ann prompt|resource NAME    => the same
@@ -73,7 +74,7 @@ func runTable(t *testing.T, file string) {
 	want := func(name, got string) {
 		f := part[name]
 		if f == nil {
-			if got != "" && name != "reach" {
+			if got != "" && name != "reach" && name != "unknown" {
 				t.Errorf("unexpected %s: %s", name, got)
 			}
 			return
@@ -118,6 +119,12 @@ func runTable(t *testing.T, file string) {
 		reach = append(reach, line)
 	}
 	want("reach", strings.Join(reach, "\n"))
+
+	want("unknown", strings.Join(s.Unknown(func(k Kind, name string) bool {
+		return slices.ContainsFunc(items, func(p *Prepared) bool {
+			return p.Item.Kind == k && (p.Item.Original == name || p.Item.Advertised == name)
+		})
+	}), "\n"))
 
 	requests := part["requests"]
 	if requests == nil {
