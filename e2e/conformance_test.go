@@ -45,7 +45,7 @@ func TestConformance(t *testing.T) {
 		t.Run(c.requirements+"/"+c.fixture, func(t *testing.T) {
 			addr := freeAddress(t)
 			serve(t, "http://"+addr, nil, fixture, "-http", addr, "-stateless="+map[bool]string{true: "true", false: "false"}[c.fixture == "stateless"])
-			w := start(t, guide, without("github-backend"), without("kubernetes-backend"), behind("fixture", "http://"+addr), annotated("fixture", "vmcp/client-features: sampling"),
+			w := start(t, guide, without("github-backend"), without("kubernetes-backend"), behind("fixture", "http://"+addr), annotated("fixture", "vmcp/client-features: roots, sampling"),
 				policies("permit(principal, action, resource);"),
 				config("aggregation:\n  conflictResolution: priority\n  conflictResolutionConfig: {priorityOrder: [fixture]}"))
 			scout := &caller{w: w, token: w.token("suite", "tester")}
