@@ -64,6 +64,10 @@ func TestConsentIsOnePersons(t *testing.T) {
 	f.code(b, dev)
 
 	f = a.flow()
+	if again := b.get(f.signIn(b.get(f.address()).location(t), dev)).location(t); !strings.HasPrefix(again.String(), webCallback) || again.Query().Get("code") == "" {
+		t.Errorf("the same person again: %s", again)
+	}
+	f = a.flow()
 	to := b.get(f.address()).location(t) // remembered: straight to Entra
 	back := b.get(f.signIn(to, admin)).location(t)
 	if !strings.HasPrefix(back.String(), w.url+pathAuthorize+"?") {
@@ -189,6 +193,7 @@ func TestBrowserCookie(t *testing.T) {
 	to := b.post(w.url+pathConsent, fields).location(t)
 	second := cookie()
 	back := f.signIn(to, dev)
+	refusedPage(t, w, "a very long answer", b.get(back+"&x="+strings.Repeat("a", maxForm)), http.StatusBadRequest)
 	answer := b.get(back)
 	third := cookie()
 	if first == second || second == third {

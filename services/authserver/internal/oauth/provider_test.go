@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -163,5 +164,31 @@ func TestAnswerToClient(t *testing.T) {
 	slices.Sort(names)
 	if strings.Join(names, " ") != "code iss state" {
 		t.Errorf("the answer has %v", names)
+	}
+}
+
+// T05, T06: a code or token that somebody else took while the request was on its way is no theft, of two requests of one
+// client; one that was taken before is.
+func TestRaced(t *testing.T) {
+	w := newWorld(t, options{})
+	f := w.app().flow()
+	code := f.code(w.browser(), dev)
+	before := time.Now()
+	first := f.redeem(code)
+	st := &storage{w.db, audience, w.server.end}
+	signature := w.server.provider.tokens.AuthorizeCodeSignature(t.Context(), code)
+	for started, want := range map[time.Time]error{before: fosite.ErrNotFound, time.Now(): fosite.ErrInvalidatedAuthorizeCode} {
+		if _, err := st.GetAuthorizeCodeSession(context.WithValue(t.Context(), startedKey{}, started), signature, nil); !errors.Is(err, want) {
+			t.Errorf("a code that was used after %v: %v, want %v", started, err, want)
+		}
+	}
+	f.refresh(first.RefreshToken)
+	signature = w.server.provider.tokens.RefreshTokenSignature(t.Context(), first.RefreshToken)
+	if _, err := st.GetRefreshTokenSession(t.Context(), signature, nil); !errors.Is(err, store.ErrTaken) {
+		t.Errorf("a token that was just replaced: %v", err)
+	}
+	w.age(first.RefreshToken, grace+time.Second)
+	if _, err := st.GetRefreshTokenSession(t.Context(), signature, nil); !errors.Is(err, fosite.ErrInactiveToken) {
+		t.Errorf("a token that was replaced long ago: %v", err)
 	}
 }

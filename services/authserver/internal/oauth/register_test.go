@@ -126,6 +126,7 @@ func TestConfidentialClient(t *testing.T) {
 		}
 		f := (&app{w: w, id: out.ClientID, redirect: "https://app.example.com/cb"}).flow()
 		code := f.code(w.browser(), dev)
+		named := "" // beside the Authorization header
 		ask := func(basic, post string) answer {
 			t.Helper()
 			v := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {f.redirect}, "code_verifier": {f.verifier}}
@@ -134,6 +135,8 @@ func TestConfidentialClient(t *testing.T) {
 			}
 			if basic == "" {
 				v.Set("client_id", f.id)
+			} else if named != "" {
+				v.Set("client_id", named)
 			}
 			req, err := http.NewRequest("POST", w.url+pathToken, strings.NewReader(v.Encode()))
 			if err != nil {
@@ -153,6 +156,13 @@ func TestConfidentialClient(t *testing.T) {
 			if got.status != http.StatusUnauthorized && got.status != http.StatusBadRequest {
 				t.Errorf("%s, %s secret: %d %s", method, what, got.status, got.body)
 			}
+		}
+		if method == authBasic {
+			named = "somebody-else"
+			if got := right(out.Secret, ""); got.status != http.StatusBadRequest {
+				t.Errorf("client_id is another than the header's: %d %s", got.status, got.body)
+			}
+			named = f.id
 		}
 		if got := right(out.Secret, ""); got.status != http.StatusOK {
 			t.Errorf("%s: %d %s", method, got.status, got.body)
