@@ -33,11 +33,7 @@ func (m *Message) readEnvelope(dec *jsontext.Decoder) error {
 		return refuse("batches are not supported: send one message per request")
 	} else if k != '{' {
 		if k == jsontext.KindInvalid { // an unreadable or empty body
-			_, err := dec.ReadToken()
-			if err == nil {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
+			return io.ErrUnexpectedEOF
 		}
 		return refuse("the body is not a JSON object")
 	}
