@@ -79,10 +79,7 @@ func (c *config) hidden(gw *gatewayconfig.Gateway) ([]string, error) {
 }
 
 func (c *config) validate() error {
-	var errs []error
-	if len(c.source.Paths) == 0 {
-		errs = append(errs, errors.New("-config is missing: name the YAML files of the gateway"))
-	}
+	errs := []error{c.source.Check()}
 	for flag, value := range map[string]string{"authz": c.authz, "seal-keys": c.sealKeys, "session-keys": c.sessionKeys} {
 		if value == "" {
 			errs = append(errs, fmt.Errorf("-%s is empty", flag))

@@ -45,10 +45,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 
 // validate reports every problem of the flags at once and changes nothing.
 func (c *config) validate() error {
-	var errs []error
-	if len(c.source.Paths) == 0 {
-		errs = append(errs, errors.New("-config is missing: name the YAML files of the gateway"))
-	}
+	errs := []error{c.source.Check()}
 	if len(c.aggregator) == 0 {
 		errs = append(errs, errors.New("-aggregator is missing: name the aggregator's catalog address"))
 	}
