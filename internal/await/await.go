@@ -21,15 +21,3 @@ func That(t testing.TB, what string, ok func() bool) {
 		pause = min(2*pause, 30*time.Millisecond)
 	}
 }
-
-// Next is the next value of a channel.
-func Next[T any](t testing.TB, what string, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(Limit):
-		t.Fatalf("it never came: %s", what)
-		panic("unreachable")
-	}
-}

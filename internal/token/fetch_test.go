@@ -14,6 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"vmcp/internal/await"
 	"vmcp/internal/token/tokentest"
 )
@@ -175,6 +178,53 @@ func TestRetry(t *testing.T) {
 		}
 		if want := []time.Duration{1, 2, 4, 8, 16, 30, 30, 3600, 1, 2}; !slices.Equal(waits, want) {
 			t.Errorf("waited %d s, want %d", waits, want)
+		}
+	})
+}
+
+// TestWarnings: each failed fetch and each failure to keep keys is logged, once, and nothing when the program ends.
+func TestWarnings(t *testing.T) {
+	i := startIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.WarnLevel)
+		said := func() (all []string) {
+			for _, e := range logs.TakeAll() {
+				all = append(all, e.Message)
+			}
+			return all
+		}
+		for dir, want := range map[string][]string{t.TempDir(): nil, "/nowhere": {"keeping the issuer's keys for a restart"}} {
+			cfg := issuerConfig(i)
+			cfg.KeysFile = filepath.Join(dir, "keys.json")
+			v := newVerifier(t, cfg)
+			v.keys.log = zap.New(core)
+			if err := v.SetKeys(i.JWKS()); err != nil {
+				t.Error(err)
+			}
+			if got := said(); !slices.Equal(got, want) {
+				t.Errorf("keys kept in %s: logged %q, want %q", dir, got, want)
+			}
+		}
+
+		v := newVerifier(t, issuerConfig(i))
+		v.keys.log = zap.New(core)
+		v.keys.fetchKeys = func(ctx context.Context) ([]byte, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			return nil, errors.New("away")
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- v.Run(ctx) }()
+		time.Sleep(5*time.Second + time.Second/2) // two have failed, the third runs
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if got := said(); !slices.Equal(got, []string{"fetching the issuer's keys", "fetching the issuer's keys"}) {
+			t.Errorf("logged %q", got)
 		}
 	})
 }
