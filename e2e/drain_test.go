@@ -29,9 +29,21 @@ done
 touch ended.$$
 `
 
-// TestDrain: the aggregator is told to stop while calls run in both eras, over HTTP and stdio. Each gets its result; only
-// then are the servers told that it is over.
+// TestDrain: the aggregator, or the whole gateway as by Ctrl-C, is told to stop while calls run in both eras, over HTTP
+// and stdio. Each gets its result; only then are the servers told that it is over.
 func TestDrain(t *testing.T) {
+	for name, stop := range map[string]func(*world){
+		"aggregator": func(w *world) { w.Restart("aggregator") },
+		"gateway":    func(w *world) { w.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			drains(t, stop, name == "aggregator")
+		})
+	}
+}
+
+func drains(t *testing.T, stop func(*world), again bool) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "slow")
 	if err := os.WriteFile(script, []byte(slowServer), 0o755); err != nil {
@@ -71,7 +83,7 @@ func TestDrain(t *testing.T) {
 	await.That(t, "all calls run", func() bool { return h.Count("tools/call", "wait") == 2 && files("arrived.*") == 2 })
 
 	old := w.PID("aggregator")
-	w.Restart("aggregator")
+	stop(w)
 	await.That(t, "the aggregator takes no new calls", func() bool {
 		conn, err := net.Dial("unix", w.Socket("aggregator"))
 		if err == nil {
@@ -96,13 +108,13 @@ func TestDrain(t *testing.T) {
 			t.Errorf("call %d: %d %s, %v", i, got.answer.status, got.answer.body, got.err)
 		}
 	}
-	await.That(t, "the next aggregator runs, and the servers of the last have ended", func() bool {
+	await.That(t, "the servers have ended, and the next aggregator runs if one should", func() bool {
 		deleted := 0
 		for _, r := range h.Requests() {
 			if r.HTTP == "DELETE" {
 				deleted++
 			}
 		}
-		return w.PID("aggregator") != old && files("ended.*") >= 2 && deleted >= 2
+		return (w.PID("aggregator") != old) == again && files("ended.*") >= 2 && deleted >= 2
 	})
 }

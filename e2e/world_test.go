@@ -52,6 +52,7 @@ func TestMain(m *testing.M) {
 // world is one running gateway with an issuer of tokens.
 type world struct {
 	*stack.Stack
+	stop   func() // tells the gateway to end
 	issuer *tokentest.Issuer
 	cfg    stack.Config
 	aud    string
@@ -125,6 +126,7 @@ func (w *world) up(t *testing.T, change func(*stack.Config)) {
 		change(&w.cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	w.stop = cancel
 	var err error
 	if w.Stack, err = stack.Start(ctx, w.cfg); err != nil {
 		cancel()

@@ -120,13 +120,27 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 	run, stop := context.WithCancel(ctx)
 	var alive context.Context // ends with the first part that fails
 	s.parts, alive = errgroup.WithContext(run)
+	// What answers clients ends first, and lets requests in flight finish: for their answers the rest is still there.
+	rest, endRest := context.WithCancel(context.WithoutCancel(ctx))
+	var answering sync.WaitGroup
 	for _, c := range services {
 		show.Set(c.Name, progress.Starting, "")
-		s.parts.Go(func() error { return s.supervise(alive, c) })
+		until := rest
+		if c.Name == "aggregator" || c.Name == "authserver" {
+			until = alive
+			answering.Add(1)
+		}
+		s.parts.Go(func() error {
+			if until == alive {
+				defer answering.Done()
+			}
+			return s.supervise(until, c)
+		})
 	}
+	s.parts.Go(func() error { answering.Wait(); endRest(); return nil })
 	show.Set("envoy", progress.Starting, "")
 	s.parts.Go(func() error {
-		return envoyproc.Run(alive, envoyproc.Config{Path: envoy, File: envoyFile, Log: s.file("envoy.log"),
+		return envoyproc.Run(rest, envoyproc.Config{Path: envoy, File: envoyFile, Log: s.file("envoy.log"),
 			Admin: s.sock("envoy-admin"), Concurrency: cfg.Workers, Started: func(pid int) { s.started("envoy", pid) }})
 	})
 
