@@ -22,7 +22,7 @@ type template struct {
 }
 
 // anotherWay reports whether a URI is another spelling of one that is written without dot segments and without escapes
-// of what needs none (RFC 3986 section 6.2.2). Nothing is normalised here: what is sent on is what was judged.
+// of what needs none (RFC 3986 section 6.2.2). Nothing is normalised here: what is sent on is what was judged (AG-12, T63).
 func anotherWay(uri string) bool {
 	path, _, _ := strings.Cut(uri, "#")
 	path, _, _ = strings.Cut(path, "?")
