@@ -70,6 +70,7 @@ func TestGatewayFiles(t *testing.T) {
 	if got := call("files_read_text_file", filepath.Join(project, "notes.txt")); got != "buy milk" {
 		t.Errorf("the project's file: %s", got)
 	}
+	//lint:ignore SA1019 deprecated, but in the protocol that the gateway carries
 	client.AddRoots(&mcp.Root{URI: "file://" + w.State}) // the client tells that they changed
 
 	keys, err := filepath.Glob(filepath.Join(w.State, "keys/*/*"))

@@ -51,7 +51,7 @@ func takeApart(n ast.IsNode, split func(*reads) bool) *expr {
 		case ast.NodeTypeNot:
 			return kids(opNot, v.Arg)
 		case ast.NodeTypeNotEquals:
-			return kids(opNot, ast.NodeTypeEquals{BinaryNode: v.BinaryNode})
+			return kids(opNot, ast.NodeTypeEquals(v))
 		case ast.NodeTypeIfThenElse:
 			return kids(opIf, v.If, v.Then, v.Else)
 		}

@@ -75,7 +75,7 @@ func TestRotation(t *testing.T) {
 			if got := fetches.Load(); got != 2 {
 				t.Errorf("%d fetches, want 2", got)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			verify("a newer key", i.Mint(good(nil)), tt.wait, tt.want)
 			if got := fetches.Load(); got != 3 {
 				t.Errorf("%d fetches, want 3", got)
