@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vmcp/internal/await"
 )
 
 // T24: the address that limits, audit and policies go by is the client's, and no client chooses its own.
@@ -193,7 +195,7 @@ func TestEdge(t *testing.T) {
 // logged waits for the first line of the access log with that path and code.
 func (g *gateway) logged(t *testing.T, path string, code int) map[string]json.RawMessage {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -232,11 +234,5 @@ func TestTLS(t *testing.T) {
 		t.Errorf("negotiated %q, want h2", first.NegotiatedProtocol)
 	}
 	certify(t, g.dir) // a renewed certificate, renamed into place
-	for range 200 {
-		if !dial().PeerCertificates[0].Equal(first.PeerCertificates[0]) {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Error("the renewed certificate was not picked up")
+	await.That(t, "the renewed certificate is used", func() bool { return !dial().PeerCertificates[0].Equal(first.PeerCertificates[0]) })
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"vmcp/internal/await"
 )
 
 func TestValidate(t *testing.T) {
@@ -61,7 +63,7 @@ func TestRunPortTaken(t *testing.T) {
 	if err := os.WriteFile(second.process.File, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	err = Run(ctx, second.process)
 	if err == nil || !strings.Contains(err.Error(), "Address already in use") {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"vmcp/internal/await"
 	"vmcp/internal/daemon"
 	"vmcp/internal/mtls"
 	"vmcp/internal/pki"
@@ -88,15 +89,7 @@ func TestMTLS(t *testing.T) {
 	// until waits for Envoy, which learns of new files by itself.
 	until := func(what string, want int) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			got := call()
-			if got == want {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s: %d, want %d", what, got, want)
-			}
-		}
+		await.That(t, what, func() bool { return call() == want })
 	}
 	until("both certificates are good", 200)
 	issue(before, theirs, mtls.RoleAuthServer)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcptest"
 )
 
@@ -22,7 +23,7 @@ type events struct {
 
 func (w *world) stream(t testing.TB, a ask) *events {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	t.Cleanup(cancel)
 	resp, err := http.DefaultClient.Do(w.request(t, ctx, a))
 	if err != nil {
@@ -106,7 +107,7 @@ func newWatched(t testing.TB, opts mcptest.Options) *watched {
 // wait reads from a channel until what is wanted comes.
 func wait[T any](t testing.TB, c <-chan T, wanted func(T) bool) T {
 	t.Helper()
-	for deadline := time.After(20 * time.Second); ; {
+	for deadline := time.After(await.Limit); ; {
 		select {
 		case v := <-c:
 			if wanted(v) {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"vmcp/internal/await"
 	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
@@ -109,7 +110,7 @@ func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*C
 		cancel()
 		running.Wait()
 	})
-	for deadline := time.After(30 * time.Second); ; {
+	for deadline := time.After(await.Limit); ; {
 		_, changed := w.inv.Next()
 		starting := false
 		for _, s := range w.inv.Status() {
@@ -282,7 +283,7 @@ type answer struct {
 
 func (w *world) send(t testing.TB, a ask) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	resp, err := http.DefaultClient.Do(w.request(t, ctx, a))
 	if err != nil {

@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"vmcp/internal/await"
 	"vmcp/internal/keyring/keyringtest"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/authserver/internal/signing"
@@ -52,7 +54,7 @@ func serve(t *testing.T) (*grpc.ClientConn, *store.DB, *signing.Keys, func()) {
 
 func TestKeys(t *testing.T) {
 	conn, _, ring, stop := serve(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	stream, err := gatewayv1.NewKeysClient(conn).Watch(ctx, &gatewayv1.WatchKeysRequest{})
 	if err != nil {
@@ -62,9 +64,8 @@ func TestKeys(t *testing.T) {
 	if up, err := stream.Recv(); err != nil || string(up.Jwks) != string(want) {
 		t.Fatalf("first: %v, %v", up, err)
 	}
-	begin := time.Now()
-	if up, err := stream.Recv(); err != nil || len(up.Jwks) != 0 || time.Since(begin) > 2*time.Second {
-		t.Errorf("heartbeat after %v: %v, %v", time.Since(begin), up, err)
+	if up, err := stream.Recv(); err != nil || len(up.Jwks) != 0 {
+		t.Errorf("a heartbeat: %v, %v", up, err)
 	}
 	if err := ring.Update(ctx, time.Now().AddDate(0, 1, 0)); err != nil {
 		t.Fatal(err)
@@ -90,7 +91,7 @@ func TestKeys(t *testing.T) {
 
 func TestRevocations(t *testing.T) {
 	conn, db, _, _ := serve(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	now := time.Now()
 	add := func(ctx context.Context, kind, value string) {
@@ -123,7 +124,6 @@ func TestRevocations(t *testing.T) {
 	if seen != before {
 		t.Errorf("snapshot of %d, want %d", seen, before)
 	}
-	begin := time.Now()
 	for kind, field := range map[string]func(*gatewayv1.Revocation) string{
 		store.RevokedSession: (*gatewayv1.Revocation).GetTsid, store.RevokedToken: (*gatewayv1.Revocation).GetJti,
 		store.RevokedPerson: (*gatewayv1.Revocation).GetSub, store.RevokedClient: (*gatewayv1.Revocation).GetClientId,
@@ -144,7 +144,18 @@ func TestRevocations(t *testing.T) {
 			t.Errorf("%s: got %v", kind, got)
 		}
 	}
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("four revocations took %v", took)
+}
+
+// TestWait: news goes out at once, and a sign of life each second.
+func TestWait(t *testing.T) {
+	closed := make(chan struct{})
+	close(closed)
+	for changed, want := range map[chan struct{}]time.Duration{closed: 0, nil: heartbeat} {
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			if err := wait(t.Context(), nil, changed); err != nil || time.Since(begin) != want {
+				t.Errorf("waited %v: %v, want %v", time.Since(begin), err, want)
+			}
+		})
 	}
 }

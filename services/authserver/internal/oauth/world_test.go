@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"vmcp/internal/await"
 	"vmcp/internal/entra"
 	"vmcp/internal/entrasim"
 	"vmcp/internal/gatewayconfig"
@@ -88,11 +89,7 @@ func newWorld(t testing.TB, o options) *world {
 	var running sync.WaitGroup
 	running.Go(func() { upstream.Run(ctx) })
 	t.Cleanup(func() { stop(); running.Wait() })
-	for deadline := time.Now().Add(5 * time.Second); upstream.Ready() != nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(upstream.Ready())
-		}
-	}
+	await.That(t, "the upstream is ready", func() bool { return upstream.Ready() == nil })
 
 	w.ring, w.file = keyringtest.New(t), filepath.Join(t.TempDir(), "test.db")
 	if w.db, err = store.Open(w.file, w.ring); err != nil {

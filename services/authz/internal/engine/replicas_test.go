@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"vmcp/internal/await"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 	"vmcp/internal/mtls"
@@ -114,11 +114,7 @@ func TestReplicas(t *testing.T) {
 	}
 	wait := func(what string, want ...string) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); !slices.Equal(tools(), want); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s: catalogs %s", what, cmp.Diff(want, tools()))
-			}
-		}
+		await.That(t, what, func() bool { return slices.Equal(tools(), want) })
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error)

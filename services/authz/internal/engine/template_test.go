@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vmcp/internal/await"
 )
 
 func TestTemplates(t *testing.T) {
@@ -69,8 +71,8 @@ func TestTemplateCost(t *testing.T) {
 			if got {
 				t.Errorf("%.40s matches", raw)
 			}
-		case <-time.After(5 * time.Second):
-			t.Fatalf("%.40s takes more than 5 s", raw)
+		case <-time.After(await.Limit):
+			t.Fatalf("%.40s takes more than %v", raw, await.Limit)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"vmcp/internal/await"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
@@ -92,24 +93,17 @@ func next[T any](t *testing.T, c <-chan T) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(await.Limit):
 		t.Fatal("nothing came")
 		panic("unreachable")
 	}
 }
 
 // until waits for the snapshot to be of a digest.
-func until(t *testing.T, e *Engine, digest string) *Snapshot {
+func until(t *testing.T, e *Engine, digest string) (s *Snapshot) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) {
-		if s := e.Snapshot(); s != nil && s.Digest == digest {
-			return s
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Fatalf("no snapshot of %s", digest)
-	return nil
+	await.That(t, "the snapshot is of "+digest, func() bool { s = e.Snapshot(); return s != nil && s.Digest == digest })
+	return s
 }
 
 func known(s *Snapshot, name string) bool {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"vmcp/internal/await"
 	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
@@ -260,7 +261,7 @@ func TestLargeBody(t *testing.T) {
 	head, tail := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"k8s_get_pods","arguments":{"namespace":"`, `"}}}`
 	body := head + strings.Repeat("x", 4<<20-len(head)-len(tail)) + tail
 	req, wire := w.checkRequest(t, []byte("dev POST /mcp\nMcp-Session-Id: s\n\n"+body))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	resp, err := client.Check(ctx, req)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"vmcp/internal/await"
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
@@ -157,7 +158,7 @@ func TestKeys(t *testing.T) {
 			if got != "two" {
 				t.Errorf("after a bad set: %q", got)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(await.Limit):
 			t.Fatal("the set after a bad one does not come")
 		}
 	}
