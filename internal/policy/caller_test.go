@@ -306,7 +306,7 @@ func FuzzArguments(f *testing.F) {
 }
 
 func FuzzLoad(f *testing.F) {
-	for _, seed := range []string{`permit(principal, action, resource);`, `@id("x") forbid(principal, action, resource) when {"a\"`, "//;\n;?", "permit(principal, action, resource); // the end"} {
+	for _, seed := range []string{`permit(principal, action, resource);`, `@id("x") forbid(principal, action, resource) when {"a\"`, "//;\n;?", "permit(principal, action, resource); // the end", `permit(principal, action, resource) when { "\`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
