@@ -12,7 +12,7 @@ func TestKeyStart(t *testing.T) {
 	for _, name := range []string{`a`, ``, `a\"b`, `\"`, `\\`, `\\\"`, `x\\\\`, `\"\"`, `a\\\"b\\`} {
 		text := []byte(`{ "first" : 1, "` + name + `" : 2 }`)
 		o, err := ParseObject(text, 0, len(text))
-		if err != nil || len(o.Members) != 2 {
+		if err != nil || len(o.Members) != 2 || o.Start != 0 || o.End != len(text) {
 			t.Fatalf("%s: %v", text, err)
 		}
 		if m := o.Members[1]; !strings.HasPrefix(string(text[m.KeyStart:]), `"`+name+`" :`) {
