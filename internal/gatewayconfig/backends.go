@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"vmcp/api/v1beta1"
 	"vmcp/internal/secret"
@@ -78,7 +79,7 @@ func (r *resolver) backends(docs []*document) {
 	}
 	r.outgoing()
 	for _, d := range docs {
-		known := []string{sessionsAnnotation, featuresAnnotation}
+		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation}
 		if d.kind == "MCPServer" {
 			known = append(known, commandAnnotation)
 		}
@@ -107,6 +108,12 @@ func (r *resolver) backends(docs []*document) {
 			b.Shared = true
 		default:
 			d.bad(at, "want shared, or no such annotation")
+		}
+		if text, given := metaOf(d.object).Annotations[longestAnnotation]; given {
+			var err error
+			if b.LongestCall, err = time.ParseDuration(text); err != nil || b.LongestCall < time.Second {
+				d.bad(join("metadata.annotations", longestAnnotation), "want a duration of 1s or more, such as 10m")
+			}
 		}
 		clientFeatures(d, &b)
 		r.gateway.Aggregator.Backends = append(r.gateway.Aggregator.Backends, b)

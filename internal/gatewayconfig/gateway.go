@@ -150,7 +150,9 @@ type Backend struct {
 	Shared    bool                    // annotation vmcp/sessions: shared
 	Roots     bool                    // annotation vmcp/client-features names roots: the backend may ask clients for them
 	Sampling  bool                    // the same for sampling
-	Timeout   time.Duration           // of a call: operational.timeouts.perWorkload, else default
+	Timeout   time.Duration           // of a call in which nothing moves: operational.timeouts.perWorkload, else default
+	// LongestCall is the time of a call with all progress and questions in it. Annotation vmcp/longest-call; 0: the default.
+	LongestCall time.Duration
 }
 
 // AuthServer is what services/authserver needs (authServerConfig).

@@ -127,6 +127,7 @@ const (
 	proxiesAnnotation  = "vmcp/trusted-proxies"
 	sessionsAnnotation = "vmcp/sessions"
 	featuresAnnotation = "vmcp/client-features"
+	longestAnnotation  = "vmcp/longest-call"
 )
 
 // annotations reports unknown annotations of ours on d.

@@ -29,7 +29,11 @@ import (
 const (
 	defaultTimeout = 60 * time.Second
 	idleTimeout    = 10 * time.Minute // of a pooled session and of a child without calls
-	maxChildren    = 16               // per stdio backend
+	// startTimeout is for the start of a child, which may have to be downloaded first; startPatience is how long a
+	// call waits for that before the client is told to come again. The start goes on.
+	startTimeout   = 5 * time.Minute
+	startPatience  = 30 * time.Second
+	defaultLongest = 10 * time.Minute // of a call, whatever moves in it
 	reapInterval   = time.Minute
 	partingTimeout = 2 * time.Second // for a cancellation or a DELETE that nobody waits for
 )
@@ -63,15 +67,20 @@ type Backend struct {
 	lister  *conn         // the session of List
 	changed chan struct{} // holds one token while the backend said that a list changed
 
-	mu       sync.Mutex
-	conns    map[connKey]*conn // nil: Run has ended
-	children int               // running or starting, without the lister's
+	mu     sync.Mutex
+	conns  map[connKey]*conn // nil: Run has ended
+	places places
+
+	patience time.Duration // how long a call waits for a child to start
 }
 
 // New makes a Backend. It connects to nothing.
 func New(cfg Config) *Backend {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
+	}
+	if cfg.LongestCall <= 0 {
+		cfg.LongestCall = defaultLongest
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
@@ -87,6 +96,7 @@ func New(cfg Config) *Backend {
 		changed: make(chan struct{}, 1),
 	}
 	b.lister = newConn(b, connKey{}, SessionOptions{})
+	b.patience = max(startPatience, cfg.Timeout) // one that has more time for calls is waited for as long
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if cfg.Transport == gatewayconfig.TransportHTTP {
 		b.header, b.transport = newTransport(cfg)

@@ -29,6 +29,7 @@ type Message struct {
 	// Status is the HTTP status for a modern client: 200, or 400 or 404 where a modern backend answered an error with
 	// that (HM-3). Any other of a backend's ends here: a client that saw its 401 would sign in to us again.
 	Status int
+	From   Origin // of a request, for Respond
 }
 
 // call is one Do in progress.
@@ -41,7 +42,7 @@ type call struct {
 	sinkErr error
 
 	link      link // where it runs; guarded by Session.mu
-	cancel    context.CancelFunc
+	clock     *clock
 	cancelled atomic.Bool // by Session.Cancel
 }
 
@@ -83,7 +84,13 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 
 	case mcpwire.KindRequest:
 		if c.client == mcpwire.EraLegacy && !c.b.cfg.Shared && c.wire == mcpwire.EraLegacy && c.b.mayAsk(r.Method) {
-			return false, c.deliver(Message{Kind: r.Kind, Method: r.Method, ID: r.ID, Raw: r.Body.Text, Status: status})
+			// A child does not say of which call it is a part, so it stops the clocks of all.
+			if _, child := l.(*stdioLink); child {
+				c.s.conn.ask(string(r.ID))
+			} else {
+				c.clock.ask(string(r.ID))
+			}
+			return false, c.deliver(Message{Kind: r.Kind, Method: r.Method, ID: r.ID, Raw: r.Body.Text, Status: status, From: Origin{l}})
 		}
 		return false, c.b.refuse(ctx, l, r)
 	}
@@ -94,13 +101,17 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 	raw := r.Body.Text
 	switch r.Method {
 	case "notifications/resources/updated": // part of no call: it goes where each delivery is judged
-		c.s.conn.unsolicited(r, nil)
+		c.s.conn.unsolicited(l, r, nil)
 		return false, nil
 	case "notifications/progress":
 		var ok bool
 		if raw, ok = c.restoreToken(r); !ok {
 			return false, nil
 		}
+		c.clock.wind()
+	case "notifications/cancelled": // of a question of its own
+		params, _ := r.Params()
+		c.s.conn.answered(string(params.Raw("requestId")))
 	case "notifications/message":
 		if c.client == mcpwire.EraModern && c.wire == mcpwire.EraLegacy && !c.wantsLog(r) {
 			return false, nil
@@ -145,10 +156,10 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 // only. After an error the sink has seen no response.
 func (s *Session) Do(ctx context.Context, req Request, sink func(Message) error) error {
 	b := s.conn.b
-	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
-	defer cancel()
+	ctx, clock := newClock(ctx, b.cfg.Timeout, b.cfg.LongestCall)
+	defer clock.end()
 
-	c := &call{s: s, sink: sink, cancel: cancel,
+	c := &call{s: s, sink: sink, clock: clock,
 		hop: hop{b: b, req: req, client: s.conn.key.era, declared: s.conn.declared}}
 	id := string(req.Message.ID)
 	s.mu.Lock()
@@ -161,13 +172,19 @@ func (s *Session) Do(ctx context.Context, req Request, sink func(Message) error)
 		}
 		s.mu.Unlock()
 	}()
-	s.conn.begin()
-	defer s.conn.end()
+	s.conn.begin(clock)
+	defer s.conn.end(clock)
+	if !b.starts() {
+		clock.wind() // connecting is a part of the call; the start of a child has its own limit
+	}
 
 	for attempt := 0; ; attempt++ {
 		l, err := s.conn.open(ctx)
 		if err != nil {
 			return err
+		}
+		if b.starts() {
+			clock.wind()
 		}
 		c.at(l)
 		err = c.run(ctx, l)

@@ -45,7 +45,7 @@ func TestElicitation(t *testing.T) {
 				if m.Method != "elicitation/create" {
 					t.Errorf("got %s", m.Raw)
 				}
-				return s.Respond(t.Context(), fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{}}}`, m.ID))
+				return s.Respond(t.Context(), m.From, m.ID, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{}}}`, m.ID))
 			}
 			return nil
 		})

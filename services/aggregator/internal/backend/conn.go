@@ -28,9 +28,10 @@ type conn struct {
 	mu      sync.Mutex
 	up      opened
 	closed  bool
-	busy    int       // calls in progress
-	idle    time.Time // since when there are none
-	listens bool      // the standalone stream is wanted
+	start   *startup            // of a child, in progress
+	clocks  map[*clock]struct{} // of the calls in progress
+	idle    time.Time           // since when there are none
+	listens bool                // the standalone stream is wanted
 }
 
 // opened is a link and what ends with it. The zero value: there is none.
@@ -51,24 +52,42 @@ const (
 var errClosed = errors.New("the session is closed")
 
 func newConn(b *Backend, key connKey, opts SessionOptions) *conn {
-	return &conn{b: b, key: key, opts: opts, declared: withoutInput(opts.Capabilities), opening: make(chan struct{}, 1), idle: time.Now()}
+	return &conn{b: b, key: key, opts: opts, declared: withoutInput(opts.Capabilities), opening: make(chan struct{}, 1),
+		clocks: map[*clock]struct{}{}, idle: time.Now()}
 }
 
 // mint makes a JSON-RPC id, unique in this session (AG-24).
 func (c *conn) mint() mcpwire.RawID { return strconv.AppendInt(nil, c.ids.Add(1), 10) }
 
-// begin and end bracket a call, for the idle time.
-func (c *conn) begin() {
+// begin and end bracket a call.
+func (c *conn) begin(of *clock) {
 	c.mu.Lock()
-	c.busy++
+	c.clocks[of] = struct{}{}
 	c.mu.Unlock()
 }
 
-func (c *conn) end() {
+func (c *conn) end(of *clock) {
 	c.mu.Lock()
-	c.busy--
+	delete(c.clocks, of)
 	c.idle = time.Now()
 	c.mu.Unlock()
+}
+
+// ask stops the clocks of all calls until answered: any of them may wait for this question.
+func (c *conn) ask(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for clock := range c.clocks {
+		clock.ask(id)
+	}
+}
+
+func (c *conn) answered(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for clock := range c.clocks {
+		clock.answered(id)
+	}
 }
 
 // current is the open link, nil without one.
@@ -82,6 +101,9 @@ func (c *conn) current() link {
 func (c *conn) open(ctx context.Context) (link, error) {
 	if l, err := c.live(); l != nil || err != nil {
 		return l, err
+	}
+	if c.b.starts() {
+		return c.await(ctx)
 	}
 	select {
 	case c.opening <- struct{}{}:
@@ -97,19 +119,26 @@ func (c *conn) open(ctx context.Context) (link, error) {
 		return nil, c.b.fail(ctx, err, false)
 	}
 	c.mu.Lock()
-	closed, listens := c.closed, c.listens
-	if !closed {
-		c.up = opened{link: l}
-	}
+	listens := c.listens
+	err = c.take(l)
 	c.mu.Unlock()
-	if closed {
+	if err != nil {
 		l.close()
-		return nil, c.b.errorf(ErrUnavailable, false, "%w", errClosed)
+		return nil, err
 	}
 	if listens {
 		c.startListening(l)
 	}
 	return l, nil
+}
+
+// take makes l the link, unless the session was closed meanwhile. Callers hold mu.
+func (c *conn) take(l link) error {
+	if c.closed {
+		return c.b.errorf(ErrUnavailable, false, "%w", errClosed)
+	}
+	c.up = opened{link: l}
+	return nil
 }
 
 func (c *conn) live() (link, error) {
@@ -126,22 +155,30 @@ func (c *conn) live() (link, error) {
 	return l, nil
 }
 
-// drop gives up the link, if it is still l or l is nil, and with it what ends with it.
-func (c *conn) drop(l link, why reason) {
+// drop gives up the link, if it is still l or l is nil, and with it what ends with it. False: there is none, or it stays.
+func (c *conn) drop(l link, why reason) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = c.closed || why == whyEnded
+	if c.closed && c.start != nil {
+		c.start.cancel()
+	}
 	up := c.up
-	if up.link == nil || l != nil && up.link != l || why == whyIdle && c.busy > 0 {
-		return
+	if up.link == nil || l != nil && up.link != l || why == whyIdle && len(c.clocks) > 0 {
+		return false
 	}
 	c.up = opened{}
 	if up.unlist != nil {
 		up.unlist()
 	}
-	if _, child := up.link.(*stdioLink); child || why != whyLost { // a lost HTTP session is not there to be ended
+	child, ok := up.link.(*stdioLink)
+	if ok {
+		child.leave()
+	}
+	if ok || why != whyLost { // a lost HTTP session is not there to be ended
 		c.b.running.Go(up.link.close)
 	}
+	return true
 }
 
 // refuse answers a request of the backend that no client can be asked: ping with a result, everything else -32601.
@@ -157,14 +194,17 @@ func (b *Backend) refuse(ctx context.Context, l link, r mcpwire.Reply) error {
 }
 
 // unsolicited handles what the backend sends outside of any call. refuse answers a request that no client is asked.
-func (c *conn) unsolicited(r mcpwire.Reply, refuse func(mcpwire.Reply)) {
+func (c *conn) unsolicited(l link, r mcpwire.Reply, refuse func(mcpwire.Reply)) {
 	switch {
 	case r.Kind == mcpwire.KindResponse, r.Method == "notifications/progress": // of a call that has ended
 	case r.Kind == mcpwire.KindNotification && c.b.noteListChange(r.Method):
 	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || !c.b.mayAsk(r.Method)):
 		refuse(r)
 	case c.opts.OnMessage != nil:
-		c.opts.OnMessage(r)
+		if r.Kind == mcpwire.KindRequest {
+			c.ask(string(r.ID))
+		}
+		c.opts.OnMessage(r, Origin{l})
 	}
 }
 

@@ -12,7 +12,9 @@ var (
 	ErrUnavailable  = errors.New("backend unavailable") // not reached, or it answered with an HTTP error
 	ErrRefused      = errors.New("backend refuses us")  // 401 or 403: the gateway's own credentials
 	ErrTimeout      = errors.New("backend timed out")   // no answer within the call's time
-	ErrBusy         = errors.New("backend busy")        // 429, or too many children
+	ErrStarting     = errors.New("backend is starting") // its child takes long; the start goes on
+	ErrBusy         = errors.New("backend busy")        // 429
+	ErrFull         = errors.New("backend is full")     // all children that there may be are in calls
 	ErrInvalidReply = errors.New("backend sent an invalid reply")
 	ErrNeedsInput   = errors.New("backend asks for input") // input_required for a client that has no such thing
 	ErrCancelled    = errors.New("call was cancelled")     // by Session.Cancel: no answer is owed
@@ -22,6 +24,8 @@ var clientTexts = map[error]string{
 	ErrUnavailable:  "the server behind this gateway is not available",
 	ErrRefused:      "the server behind this gateway does not accept the gateway's credentials",
 	ErrTimeout:      "the server behind this gateway did not answer in time",
+	ErrStarting:     "the server behind this gateway is starting, try again later",
+	ErrFull:         "as many calls are running as the server behind this gateway has places for, try again later",
 	ErrBusy:         "the server behind this gateway is busy, try again later",
 	ErrInvalidReply: "the server behind this gateway sent an invalid answer",
 	ErrNeedsInput:   "this server asks for input in a way that needs a 2026-07-28 client",

@@ -156,7 +156,7 @@ case "$line" in
 esac
 done`}})
 	s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "k", Capabilities: []byte(all),
-		OnMessage: func(m mcpwire.Reply) { t.Errorf("the client gets %s", m.Body.Text) }})
+		OnMessage: func(m mcpwire.Reply, _ Origin) { t.Errorf("the client gets %s", m.Body.Text) }})
 	defer s.Close()
 	if got := reaching(t, s); got != "" {
 		t.Errorf("the client is asked %s", got)

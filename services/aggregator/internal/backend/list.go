@@ -52,21 +52,28 @@ func (l *Listing) items(kind mcpwire.ItemKind) *[]Item {
 	return &l.Templates
 }
 
-// List finds out the backend's era and capabilities and drains all its lists, within the call timeout of the backend.
+// List finds out the backend's era and capabilities and drains all its lists, within the call timeout of the backend;
+// the start of a child has its own.
 // An item named twice is left out, as is a tool whose x-mcp-header definitions are invalid (HV-4); both are logged.
 func (b *Backend) List(ctx context.Context) (*Listing, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
-	defer cancel()
+	ctx, clock := newClock(ctx, b.cfg.Timeout, startTimeout+b.cfg.Timeout)
+	defer clock.end()
+	if !b.starts() {
+		clock.wind()
+	}
 	if f := b.facts.Load(); f != nil && time.Since(f.at) > probeAgain {
 		b.facts.CompareAndSwap(f, nil)
 		b.lister.drop(nil, whyIdle)
 	}
-	b.lister.begin()
-	defer b.lister.end()
+	b.lister.begin(clock)
+	defer b.lister.end(clock)
 	for attempt := 0; ; attempt++ {
 		l, err := b.lister.open(ctx)
 		if err != nil {
 			return nil, err
+		}
+		if b.starts() {
+			clock.wind()
 		}
 		listing, err := b.list(ctx, l)
 		if err == nil {

@@ -62,7 +62,7 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 					c.b.log.Warn("the backend sent an invalid message on its standalone stream", zap.Error(err))
 					continue
 				}
-				c.unsolicited(r, func(r mcpwire.Reply) {
+				c.unsolicited(l, r, func(r mcpwire.Reply) {
 					if err := c.b.refuse(ctx, l, r); err != nil {
 						c.b.log.Debug("answering a request of the backend", zap.Error(err))
 					}

@@ -3,7 +3,6 @@ package backend
 import (
 	"time"
 
-	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
 
@@ -30,19 +29,19 @@ func (b *Backend) reap(now time.Time) {
 	var old []*conn
 	for key, c := range b.conns {
 		c.mu.Lock()
-		idle := c.busy == 0 && now.Sub(c.idle) >= idleTimeout
+		idle := len(c.clocks) == 0 && now.Sub(c.idle) >= idleTimeout
 		c.mu.Unlock()
 		switch {
 		case idle && c.refs == 0:
 			delete(b.conns, key)
 			old = append(old, c)
-		case idle && b.cfg.Transport == gatewayconfig.TransportStdio:
+		case idle && b.starts():
 			c.drop(nil, whyIdle)
 		}
 	}
 	b.mu.Unlock()
 	b.lister.mu.Lock()
-	idle := b.lister.busy == 0 && now.Sub(b.lister.idle) >= idleTimeout
+	idle := len(b.lister.clocks) == 0 && now.Sub(b.lister.idle) >= idleTimeout
 	b.lister.mu.Unlock()
 	if idle {
 		b.lister.drop(nil, whyIdle)
@@ -50,27 +49,6 @@ func (b *Backend) reap(now time.Time) {
 	for _, c := range old {
 		c.drop(nil, whyEnded)
 	}
-}
-
-// evict makes room for one more child by closing the longest idle one that no Session holds.
-func (b *Backend) evict() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var oldest *conn
-	var since time.Time
-	for _, c := range b.conns {
-		c.mu.Lock()
-		if c.refs == 0 && c.busy == 0 && c.up.link != nil && (oldest == nil || c.idle.Before(since)) {
-			oldest, since = c, c.idle
-		}
-		c.mu.Unlock()
-	}
-	if oldest == nil {
-		return false
-	}
-	delete(b.conns, oldest.key)
-	oldest.drop(nil, whyEnded)
-	return true
 }
 
 // connKey names a session with the backend. Clients of different eras never share one.
@@ -83,12 +61,13 @@ type connKey struct {
 type SessionOptions struct {
 	Era          mcpwire.Era // of the client; a backend that speaks both is spoken to in this one (BR-6)
 	Key          string      // legacy: the client session; modern: the principal
+	Principal    string      // legacy: of the client session
 	Version      string      // legacy: the version negotiated with the client
 	ClientInfo   []byte      // legacy: the client's clientInfo for initialize, JSON; nil: ours
 	Capabilities []byte      // legacy: the client's capabilities, JSON; nil: {}
 	// OnMessage gets what the backend sends outside of any call, as the backend wrote it; valid until it returns, and
 	// it must not block. Nil: requests are refused, notifications dropped.
-	OnMessage func(msg mcpwire.Reply)
+	OnMessage func(msg mcpwire.Reply, from Origin)
 }
 
 // Session returns the session for opts, opened at its first Do. Sessions of one era and key share what is open at the
@@ -101,6 +80,9 @@ func (b *Backend) Session(opts SessionOptions) *Session {
 	if b.cfg.Shared || opts.Era == mcpwire.EraModern {
 		// What several clients share can ask none of them (AG-26).
 		opts.Capabilities, opts.ClientInfo, opts.OnMessage = nil, nil, nil
+	}
+	if opts.Era == mcpwire.EraModern {
+		opts.Principal = opts.Key
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
 
@@ -43,11 +42,8 @@ func newHello(result mcpwire.Object) *hello {
 	return h
 }
 
-// connect opens a link for c in the era that suits its client.
+// connect opens an HTTP link for c in the era that suits its client.
 func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
-	if b.cfg.Transport == gatewayconfig.TransportStdio {
-		return b.startChild(ctx, c)
-	}
 	u, err := url.Parse(b.cfg.URL)
 	if err != nil || u.Host == "" {
 		return nil, b.errorf(ErrUnavailable, false, "its URL is not valid")

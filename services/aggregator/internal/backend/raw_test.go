@@ -81,7 +81,7 @@ func TestUpdatedInCall(t *testing.T) {
 		"tools/call": mcptest.SSE("data: " + updated + "\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n")})
 	var outside []string
 	s := startHTTP(t, h.URL).Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "s", Version: mcpwire.Version20251125,
-		OnMessage: func(m mcpwire.Reply) { outside = append(outside, string(m.Body.Text)) }})
+		OnMessage: func(m mcpwire.Reply, _ Origin) { outside = append(outside, string(m.Body.Text)) }})
 	defer s.Close()
 	got, err := do(s, tool(t, mcpwire.EraLegacy, "9", "t", `{}`, ""))
 	if err != nil || len(got) != 1 || !strings.Contains(got[0], `"result"`) {
@@ -307,7 +307,7 @@ func TestListen(t *testing.T) {
 			"data: {\"jsonrpc\":\"2.0\",\"id\":\"p\",\"method\":\"ping\"}\n\n"},
 	})
 	b := start(t, Config{Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: h.URL}})
-	s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "k", OnMessage: func(r mcpwire.Reply) { messages <- string(r.Body.Text) }})
+	s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "k", OnMessage: func(r mcpwire.Reply, _ Origin) { messages <- string(r.Body.Text) }})
 	t.Cleanup(s.Close)
 	if _, err := do(s, request(t, mcpwire.EraLegacy, "1", "resources/subscribe", "a:b", `"uri":"a:b"`, "")); err != nil {
 		t.Fatal(err)

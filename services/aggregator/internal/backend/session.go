@@ -34,7 +34,7 @@ func (s *Session) Cancel(ctx context.Context, id mcpwire.RawID, reason string) {
 	if l != nil {
 		c.sendCancel(ctx, l, reason)
 	}
-	c.cancel()
+	c.clock.over(context.Canceled)
 }
 
 // RootsChanged passes a legacy client's notifications/roots/list_changed to a legacy backend that may know of roots and
@@ -47,13 +47,17 @@ func (s *Session) RootsChanged(ctx context.Context, body []byte) error {
 	return s.conn.b.fail(ctx, l.post(ctx, body, nil), true)
 }
 
-// Respond passes a client's answer to a request of the backend. The body carries the backend's id.
-func (s *Session) Respond(ctx context.Context, body []byte) error {
-	l := s.conn.current()
-	if l == nil || l.era() != mcpwire.EraLegacy {
+// Origin is where a request of the backend came from. Only there its answer means anything: a server that started anew
+// uses the same ids for other questions.
+type Origin struct{ link link }
+
+// Respond passes a client's answer to the backend's request with this id. The body carries the id too.
+func (s *Session) Respond(ctx context.Context, from Origin, id mcpwire.RawID, body []byte) error {
+	s.conn.answered(string(id))
+	if l := s.conn.current(); l == nil || l != from.link || l.era() != mcpwire.EraLegacy {
 		return nil // the session in which it was asked is gone
 	}
-	return s.conn.b.fail(ctx, l.post(ctx, body, nil), true)
+	return s.conn.b.fail(ctx, from.link.post(ctx, body, nil), true)
 }
 
 // Close gives the session up. The last holder of a legacy session ends it at the backend; a modern principal's stays

@@ -21,7 +21,7 @@ type stdioLink struct {
 	conn    *conn
 	wire    atomic.Uint32 // mcpwire.Era: refuseAll reads it while introduce decides
 	process *stdio.Process
-	counted bool // in Backend.children
+	place   *place // nil: the lister's child needs none
 
 	introduction *hello
 
@@ -45,9 +45,12 @@ func (l *stdioLink) exited() bool {
 
 // startChild runs the server for c and introduces us: with initialize, or where that is refused with server/discover.
 func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
-	counted := c != b.lister
-	if counted && !b.reserve() {
-		return nil, b.errorf(ErrBusy, false, "%d children are running", maxChildren)
+	var in *place
+	if c != b.lister {
+		var err error
+		if in, err = b.reserve(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	env := map[string]string{}
 	for name, value := range b.cfg.Env {
@@ -60,13 +63,13 @@ func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
 		Log:     b.log,
 	})
 	if err != nil {
-		if counted {
-			b.giveBack()
+		if in != nil {
+			b.places.free(in)
 		}
 		return nil, err
 	}
 	l := &stdioLink{
-		b: b, conn: c, process: process, counted: counted,
+		b: b, conn: c, process: process, place: in,
 		replies: make(chan mcpwire.Reply, 64),
 	}
 	l.wire.Store(uint32(mcpwire.EraLegacy))
@@ -96,26 +99,6 @@ func (l *stdioLink) introduce(ctx context.Context) error {
 	}
 	l.introduction = f.hello
 	return nil
-}
-
-// reserve takes one of the places for children.
-func (b *Backend) reserve() bool {
-	take := func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.children >= maxChildren {
-			return false
-		}
-		b.children++
-		return true
-	}
-	return take() || b.evict() && take()
-}
-
-func (b *Backend) giveBack() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.children--
 }
 
 // exchange writes a request and takes from the mailbox what comes for it.
@@ -226,7 +209,7 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 		box.put(slices.Clone(r.Body.Text), nil)
 		return
 	}
-	l.conn.unsolicited(r, func(r mcpwire.Reply) {
+	l.conn.unsolicited(l, r, func(r mcpwire.Reply) {
 		select {
 		case l.replies <- mcpwire.Reply{Kind: r.Kind, Method: r.Method, ID: slices.Clone(r.ID)}:
 		default:
@@ -263,13 +246,20 @@ func (l *stdioLink) post(ctx context.Context, body []byte, _ http.Header) error 
 	return nil
 }
 
+// leave says that close follows: who needs the place may wait for it.
+func (l *stdioLink) leave() {
+	if l.place != nil {
+		l.b.places.end(l.place)
+	}
+}
+
 // close stops the child and waits for it.
 func (l *stdioLink) close() {
 	l.once.Do(func() {
 		l.process.Stop()
 		l.reading.Wait()
-		if l.counted {
-			l.b.giveBack()
+		if l.place != nil {
+			l.b.places.free(l.place)
 		}
 	})
 }

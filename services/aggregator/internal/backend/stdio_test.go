@@ -131,47 +131,6 @@ func TestStdioFailures(t *testing.T) {
 	})
 }
 
-func TestStdioLimit(t *testing.T) {
-	b := startStdio(t, "echo-mcp")
-	call := func(s *Session, era mcpwire.Era) error {
-		_, err := do(s, tool(t, era, "1", "echo", `{"text":"a"}`, ""))
-		return err
-	}
-	var held []*Session
-	for i := range maxChildren {
-		s := b.Session(SessionOptions{Era: mcpwire.EraModern, Key: fmt.Sprint(i)})
-		if err := call(s, mcpwire.EraModern); err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, s)
-	}
-	extra := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "extra"})
-	if err := call(extra, mcpwire.EraLegacy); !errors.Is(err, ErrBusy) {
-		t.Errorf("child %d: %v", maxChildren+1, err)
-	}
-	if _, err := b.List(t.Context()); err != nil {
-		t.Errorf("List does not count: %v", err)
-	}
-	held[3].Close()
-	deadline := time.Now().Add(10 * time.Second)
-	for err := error(ErrBusy); err != nil; { // the evicted child has to end first
-		if err = call(extra, mcpwire.EraLegacy); err != nil && time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-	b.reap(time.Now().Add(idleTimeout + time.Minute))
-	b.running.Wait()
-	b.mu.Lock()
-	n := b.children
-	b.mu.Unlock()
-	if n != 0 {
-		t.Errorf("%d children after the idle time", n)
-	}
-	if err := call(extra, mcpwire.EraLegacy); err != nil {
-		t.Errorf("after the idle time: %v", err)
-	}
-}
-
 func TestStdioElicitation(t *testing.T) {
 	b := script(t, `printf '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n'; read -r answer; printf '{"jsonrpc":"2.0","id":%s,"result":{"got":%s}}\n' "$id" "$answer"`, 0)
 	s := session(t, b, mcpwire.EraLegacy)
@@ -179,7 +138,7 @@ func TestStdioElicitation(t *testing.T) {
 	err := s.Do(t.Context(), tool(t, mcpwire.EraLegacy, "1", "x", `{}`, ""), func(m Message) error {
 		last = string(m.Raw)
 		if m.Kind == mcpwire.KindRequest {
-			return s.Respond(t.Context(), fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"action":"accept"}}`, m.ID))
+			return s.Respond(t.Context(), m.From, m.ID, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"action":"accept"}}`, m.ID))
 		}
 		return nil
 	})

@@ -75,7 +75,6 @@ type reply struct {
 	sse  *eventWriter
 	done bool
 	lost bool // the legacy client is gone; the call goes on
-	asks []mcpwire.RawID
 }
 
 // send is the sink of backend.Session.Do.
@@ -85,19 +84,15 @@ func (r *reply) send(m backend.Message) error {
 		if r.s == nil {
 			return nil // Do answers these itself for modern clients
 		}
-		var id mcpwire.RawID
-		if gone := r.lost || r.x.r.Context().Err() != nil; !gone {
-			id = r.s.ask(r.b, m.ID)
-		}
-		if id == nil { // nobody is there to answer, or too much is asked already
-			r.s.decline(r.b, m.ID)
+		if r.lost || r.x.r.Context().Err() != nil { // nobody is there to answer
+			r.s.decline(r.b, m.From, m.ID)
 			return nil
 		}
 		parsed, err := mcpwire.ParseReply(raw)
 		if err != nil {
 			return err
 		}
-		r.asks = append(r.asks, id)
+		id := r.s.ask(r.b, m.From, m.ID)
 		raw = mcpwire.Splice(raw, mcpwire.Edit{Start: parsed.IDSpan.Start, End: parsed.IDSpan.End, With: id})
 	}
 	if m.Kind == mcpwire.KindResponse && r.sse == nil {
@@ -127,9 +122,6 @@ func (r *reply) send(m backend.Message) error {
 
 // finish answers a call that got no response.
 func (r *reply) finish(err error) {
-	if r.s != nil {
-		r.s.forget(r.asks)
-	}
 	if r.done || err == nil {
 		return
 	}

@@ -49,9 +49,9 @@ func (s *session) backend(name string) (b *backend.Session, fresh bool) {
 	}
 	var box *backend.Session
 	box = to.Session(backend.SessionOptions{
-		Era: mcpwire.EraLegacy, Key: s.id, Version: s.version,
+		Era: mcpwire.EraLegacy, Key: s.id, Principal: s.principal, Version: s.version,
 		ClientInfo: s.hello.ClientInfo, Capabilities: s.hello.Capabilities,
-		OnMessage: func(m mcpwire.Reply) { s.unsolicited(box, m) },
+		OnMessage: func(m mcpwire.Reply, from backend.Origin) { s.unsolicited(box, from, m) },
 	})
 	s.backends[name] = box
 	return box, true

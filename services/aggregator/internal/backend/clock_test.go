@@ -1,0 +1,118 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+// played is a link to a server that a function plays.
+type played struct {
+	server func(ctx context.Context, id string, say func(format string, args ...any))
+}
+
+func (p *played) era() mcpwire.Era                                { return mcpwire.EraLegacy }
+func (p *played) hello() *hello                                   { return &hello{} }
+func (p *played) post(context.Context, []byte, http.Header) error { return nil }
+func (p *played) close()                                          {}
+func (p *played) exchange(ctx context.Context, out *outgoing, recv receiver) error {
+	p.server(ctx, string(out.id), func(format string, args ...any) {
+		r, err := mcpwire.ParseReply(fmt.Appendf(nil, format, args...))
+		if err != nil {
+			panic(err)
+		}
+		recv(r, http.StatusOK)
+	})
+	return context.Cause(ctx)
+}
+
+// TestClock: what a call may take. Each server answers at the end, if it is still asked.
+func TestClock(t *testing.T) {
+	const limit, longest = 30 * time.Second, 10 * time.Minute
+	question := func(say func(string, ...any)) {
+		say(`{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}`)
+	}
+	for _, test := range []struct {
+		name   string
+		answer time.Duration // of the client to a question; 0: never
+		server func(ctx context.Context, id string, say func(string, ...any))
+		want   time.Duration // until the call is given up; 0: it ends well
+	}{
+		{"quick", 0, func(_ context.Context, _ string, _ func(string, ...any)) { time.Sleep(limit - 1) }, 0},
+		{"silent", 0, func(ctx context.Context, _ string, _ func(string, ...any)) { <-ctx.Done() }, limit},
+		{"progress", 0, func(_ context.Context, id string, say func(string, ...any)) {
+			for range 10 {
+				time.Sleep(limit - 1)
+				say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}`, id)
+			}
+		}, 0},
+		{"progress of another call", 0, func(ctx context.Context, id string, say func(string, ...any)) {
+			time.Sleep(limit - 1)
+			say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":99,"progress":1}}`)
+			<-ctx.Done()
+		}, limit},
+		{"progress without end", 0, func(ctx context.Context, id string, say func(string, ...any)) {
+			for ctx.Err() == nil {
+				time.Sleep(time.Second)
+				say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}`, id)
+			}
+		}, longest},
+		{"a person thinks", 5 * time.Minute, func(_ context.Context, _ string, say func(string, ...any)) {
+			question(say)
+			time.Sleep(5*time.Minute + limit - 1)
+		}, 0},
+		{"silent after the answer", time.Minute, func(ctx context.Context, _ string, say func(string, ...any)) {
+			question(say)
+			<-ctx.Done()
+		}, time.Minute + limit},
+		{"progress while a person thinks", time.Minute, func(ctx context.Context, id string, say func(string, ...any)) {
+			question(say)
+			say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}`, id)
+			<-ctx.Done()
+		}, time.Minute + limit},
+		{"the server takes its question back", 0, func(ctx context.Context, _ string, say func(string, ...any)) {
+			question(say)
+			time.Sleep(time.Minute)
+			say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"q"}}`)
+			<-ctx.Done()
+		}, time.Minute + limit},
+		{"nobody answers", 0, func(ctx context.Context, _ string, say func(string, ...any)) {
+			question(say)
+			<-ctx.Done()
+		}, longest},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := New(Config{Backend: gatewayconfig.Backend{Name: "b", Transport: gatewayconfig.TransportHTTP, Timeout: limit}})
+				s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "key", Capabilities: []byte(`{"elicitation":{}}`)})
+				s.conn.up.link = &played{func(ctx context.Context, id string, say func(string, ...any)) {
+					test.server(ctx, id, say)
+					if ctx.Err() == nil {
+						say(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
+					}
+				}}
+				began, answered := time.Now(), false
+				err := s.Do(t.Context(), tool(t, mcpwire.EraLegacy, "1", "x", `{}`, `"progressToken":"p"`), func(m Message) error {
+					if m.Kind == mcpwire.KindRequest && test.answer > 0 {
+						time.AfterFunc(test.answer, func() { s.Respond(context.Background(), m.From, mcpwire.RawID(`"q"`), []byte(`{}`)) })
+					}
+					answered = answered || m.Kind == mcpwire.KindResponse
+					return nil
+				})
+				if test.want == 0 && !answered {
+					t.Errorf("given up after %v: %v", time.Since(began), err)
+				}
+				if test.want > 0 && (!errors.Is(err, ErrTimeout) || time.Since(began) < test.want || time.Since(began) > test.want+time.Second) {
+					t.Errorf("after %v: %v; want a timeout after %v", time.Since(began), err, test.want)
+				}
+			})
+		})
+	}
+}
