@@ -3,6 +3,7 @@ package mcptest
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -24,6 +25,9 @@ type Answer struct {
 	Reset  bool // reset the connection after Body
 }
 
+// NoType is the Type of an answer that says none.
+const NoType = "none"
+
 // SSE is an answer of server-sent events.
 func SSE(body string) Answer { return Answer{Type: "text/event-stream", Body: body} }
 
@@ -36,6 +40,17 @@ func JSON(body string) Answer { return Answer{Body: body} }
 func NewRaw(tb testing.TB, era Era, answers map[string]Answer) *HTTP {
 	tb.Helper()
 	h := &HTTP{done: make(chan struct{}), released: make(chan struct{})}
+	all := behaving(era)
+	maps.Copy(all, answers)
+	h.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.serveRaw(w, r, all) })
+	h.server = httptest.NewServer(h)
+	h.URL = h.server.URL + "/mcp"
+	tb.Cleanup(h.Close)
+	return h
+}
+
+// behaving are the answers of a raw server that nobody told otherwise.
+func behaving(era Era) map[string]Answer {
 	all := map[string]Answer{
 		"initialize": {Header: map[string]string{"Mcp-Session-Id": "raw-N"},
 			Body: `{"jsonrpc":"2.0","id":ID,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"prompts":{},"resources":{}},"serverInfo":{"name":"raw","version":"0"}}}`},
@@ -54,15 +69,10 @@ func NewRaw(tb testing.TB, era Era, answers map[string]Answer) *HTTP {
 		all["initialize"] = Answer{Status: http.StatusBadRequest,
 			Body: `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"unsupported","data":{"supported":["2026-07-28"],"requested":"2025-11-25"}}}`}
 	}
-	for method, answer := range answers {
-		all[method] = answer
-	}
-	h.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.serveRaw(w, r, all) })
-	h.server = httptest.NewServer(h)
-	h.URL = h.server.URL + "/mcp"
-	tb.Cleanup(h.Close)
-	return h
+	return all
 }
+
+const unknownMethod = `{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"method not found"}}`
 
 // Push writes a message to the stream that a client holds open in a session at this server; it waits for the stream.
 func (h *HTTP) Push(tb testing.TB, session, message string) {
@@ -109,7 +119,7 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 	case req.ID == nil || req.Method == "":
 		answer = Answer{Status: http.StatusAccepted}
 	default:
-		answer = JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"method not found"}}`)
+		answer = JSON(unknownMethod)
 	}
 	n := 0
 	for _, seen := range h.Requests() {
@@ -128,7 +138,9 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 	if answer.Type == "" && answer.Status != http.StatusAccepted {
 		answer.Type = "application/json"
 	}
-	w.Header().Set("Content-Type", answer.Type)
+	if w.Header().Set("Content-Type", answer.Type); answer.Type == NoType {
+		w.Header()["Content-Type"] = nil
+	}
 	if answer.Status != 0 {
 		w.WriteHeader(answer.Status)
 	}

@@ -109,6 +109,11 @@ type Backend struct {
 	Prompts     int    `json:"prompts"`
 	Resources   int    `json:"resources"`
 	LastFailure string `json:"last_failure,omitempty"`
+	LeftOut     []struct {
+		Kind   string `json:"kind"`
+		Name   string `json:"name"`
+		Reason string `json:"reason"`
+	} `json:"leftOut,omitempty"` // what it lists and clients do not see
 }
 
 // servers is the aggregator's /status.
@@ -156,7 +161,12 @@ func (b *Backend) Progress() progress.State {
 // Summary says in a line what a server offers, or why it does not.
 func (b *Backend) Summary() string {
 	offers := fmt.Sprintf("%s, %s, %s", count(b.Tools, "tool"), count(b.Prompts, "prompt"), count(b.Resources, "resource"))
+	if n := len(b.LeftOut); n > 0 {
+		offers += fmt.Sprintf("; left out %s, such as %s %s: %s", count(n, "item"), b.LeftOut[0].Kind, b.LeftOut[0].Name, b.LeftOut[0].Reason)
+	}
 	switch {
+	case b.State == "listed" && b.LastFailure != "":
+		return offers + "; " + b.Reason()
 	case b.State == "listed":
 		return offers
 	case b.State == "failing" && b.LastFailure != "":

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -31,6 +33,10 @@ type Listing struct {
 	Prompts      []Item
 	Resources    []Item
 	Templates    []Item
+	LeftOut      []LeftOut
+
+	// Failed are the lists that could not be read: what the backend has of that kind is not known.
+	Failed map[mcpwire.ItemKind]error
 }
 
 // Item is one entry of a list: its name, or URI, or URI template, and its definition byte for byte.
@@ -52,15 +58,26 @@ func (l *Listing) items(kind mcpwire.ItemKind) *[]Item {
 	return &l.Templates
 }
 
-// List finds out the backend's era and capabilities and drains all its lists, within the call timeout of the backend;
-// the start of a child has its own.
-// An item named twice is left out, as is a tool whose x-mcp-header definitions are invalid (HV-4); both are logged.
-func (b *Backend) List(ctx context.Context) (*Listing, error) {
-	ctx, clock := newClock(ctx, b.cfg.Timeout, startTimeout+b.cfg.Timeout)
-	defer clock.end()
-	if !b.starts() {
-		clock.wind()
+// LeftOut is an item that the backend lists and that cannot be used.
+type LeftOut struct {
+	Kind         mcpwire.ItemKind
+	Name, Reason string
+}
+
+func (l *Listing) leaveOut(kind mcpwire.ItemKind, name, reason string) {
+	const most = 200 // bytes of a name that people have to read
+	if len(name) > most {
+		name = strings.ToValidUTF8(name[:most], "") + "…"
 	}
+	l.LeftOut = append(l.LeftOut, LeftOut{kind, name, reason})
+}
+
+// List finds out the backend's era and capabilities and drains its lists. Each has the call timeout of the backend for
+// itself, and one that fails takes no other with it. Left out is an item named twice, as is a tool whose x-mcp-header
+// definitions are invalid (HV-4). The start of a child has a time of its own. An error: there is not one item.
+func (b *Backend) List(ctx context.Context) (*Listing, error) {
+	ctx, clock := newClock(ctx, b.cfg.Timeout, startTimeout+time.Duration(1+len(mcpwire.Kinds))*b.cfg.Timeout) // never wound
+	defer clock.end()
 	if f := b.facts.Load(); f != nil && time.Since(f.at) > probeAgain {
 		b.facts.CompareAndSwap(f, nil)
 		b.lister.drop(nil, whyIdle)
@@ -68,34 +85,51 @@ func (b *Backend) List(ctx context.Context) (*Listing, error) {
 	b.lister.begin(clock)
 	defer b.lister.end(clock)
 	for attempt := 0; ; attempt++ {
-		l, err := b.lister.open(ctx)
+		l, err := b.openToList(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if b.starts() {
-			clock.wind()
-		}
-		listing, err := b.list(ctx, l)
-		if err == nil {
+		listing, err := b.list(ctx, l, attempt == 0)
+		if err == nil && len(listing.Failed) == 0 {
 			return listing, nil
 		}
 		v := classify(err, l.era())
+		if err == nil {
+			for _, failed := range listing.Failed {
+				v.reprobe = v.reprobe || classify(failed, l.era()).reprobe
+			}
+		}
 		v.drop = true // also after other errors the next List starts afresh
 		b.lister.heed(v, l)
+		if err == nil {
+			return listing, nil
+		}
 		if attempt > 0 || !v.repeat || ctx.Err() != nil {
 			return nil, b.fail(ctx, err, false)
 		}
 	}
 }
 
-func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
+func (b *Backend) openToList(ctx context.Context) (link, error) {
+	if b.starts() {
+		return b.lister.open(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
+	defer cancel()
+	return b.lister.open(ctx)
+}
+
+// list drains the lists that the backend declares; where it declares none, tools are asked for all the same. It fails
+// where there is nothing but failures, and, with again, where all should be asked once more.
+func (b *Backend) list(ctx context.Context, l link, again bool) (*Listing, error) {
 	h := l.hello()
-	out := &Listing{Capabilities: h.capabilities.Bytes(), Instructions: h.instructions}
+	out := &Listing{Capabilities: h.capabilities.Bytes(), Instructions: h.instructions, Failed: map[mcpwire.ItemKind]error{}}
 	modern := l.era() == mcpwire.EraModern
 	if f := b.facts.Load(); f != nil {
 		modern = f.modern
 	}
-	size := 0
+	var first error
+	declared, size := 0, 0
 	for _, kind := range mcpwire.Kinds {
 		if announcesChanges(h.capabilities.Raw(kind.Capability())) {
 			b.lister.startListening(l) // a legacy backend's standalone stream; once
@@ -103,11 +137,27 @@ func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 		if h.capabilities.Raw(kind.Capability()) == nil { // AG-23
 			continue
 		}
-		items, err := b.drain(ctx, l, kind, &size)
-		if err != nil {
-			return nil, err
+		declared++
+		if err := b.drain(ctx, l, kind, out, &size); err != nil {
+			if again && classify(err, l.era()).repeat || ctx.Err() != nil {
+				return nil, err
+			}
+			out.Failed[kind] = err
+			if first == nil {
+				first = err
+			}
 		}
-		*out.items(kind) = b.unique(kind, items)
+	}
+	switch {
+	case declared == 0:
+		if err := b.drain(ctx, l, mcpwire.ItemTool, out, &size); err != nil {
+			b.log.Debug("it declares no lists, and has none", zap.Error(err))
+		}
+	case first != nil && len(out.Tools)+len(out.Prompts)+len(out.Resources)+len(out.Templates) == 0:
+		return nil, first
+	}
+	if out.Failed[mcpwire.ItemTool] != nil {
+		return out, nil
 	}
 	// Modern clients mirror arguments whatever the backend speaks, so the schemas of legacy ones count too (HV-5). Only
 	// toward a modern backend are we the client that must drop an invalid tool (HV-4).
@@ -117,7 +167,7 @@ func (b *Backend) list(ctx context.Context, l link) (*Listing, error) {
 	for _, tool := range out.Tools {
 		params, err := headerParams(tool.Raw)
 		if err != nil && mirrors {
-			b.log.Warn("leaving out a tool with an invalid x-mcp-header", zap.String("tool", tool.Name), zap.Error(err))
+			out.leaveOut(mcpwire.ItemTool, tool.Name, "x-mcp-header: "+err.Error())
 			continue
 		}
 		if err == nil && len(params) > 0 {
@@ -136,45 +186,54 @@ func announcesChanges(capability []byte) bool {
 	return err == nil && string(o.Raw("listChanged")) == "true"
 }
 
-// drain reads all pages of one list. A repeated cursor ends it.
-func (b *Backend) drain(ctx context.Context, l link, kind mcpwire.ItemKind, size *int) ([]Item, error) {
+// drain reads all pages of one list into out. A repeated cursor ends it, and an empty one, by which many servers mean
+// that there is none. size counts the bytes of the lists that could be read.
+func (b *Backend) drain(ctx context.Context, l link, kind mcpwire.ItemKind, out *Listing, size *int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
+	defer cancel()
 	var items []Item
 	var params []byte
-	seen := make(map[string]bool)
+	seen := map[string]bool{`""`: true, "null": true}
+	read, nameless := *size, 0
 	for page := 0; ; page++ {
 		r, err := b.query(ctx, l, b.lister.mint(), kind.ListMethod(), params)
 		var rpc *rpcError
 		if errors.As(err, &rpc) && rpc.code == mcpwire.CodeMethodNotFound && page == 0 {
-			return nil, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return b.fail(ctx, err, false)
 		}
 		result, ok := r.Result()
 		if !ok {
-			return nil, b.errorf(ErrInvalidReply, false, "the result of %s is no object", kind.ListMethod())
+			return b.errorf(ErrInvalidReply, false, "the result of %s is no object", kind.ListMethod())
 		}
-		*size += len(r.Body.Text)
+		read += len(r.Body.Text)
 		values, err := elements(result.Raw(kind.ListMember()))
 		if err != nil {
-			return nil, b.errorf(ErrInvalidReply, false, "%s of %s: %w", kind.ListMember(), kind.ListMethod(), err)
+			return b.errorf(ErrInvalidReply, false, "%s of %s: %w", kind.ListMember(), kind.ListMethod(), err)
 		}
 		for _, raw := range values {
 			o, err := mcpwire.ParseObject(raw, 0, len(raw))
 			name, ok := o.String(kind.ItemKey())
 			if err != nil || !ok || name == "" {
-				b.log.Warn("leaving out an item without a name", zap.String("list", kind.ListMethod()))
+				nameless++
 				continue
 			}
 			items = append(items, Item{name, raw})
 		}
 		next := result.Raw("nextCursor")
-		last := next == nil || string(next) == "null" || seen[string(next)]
+		last := next == nil || seen[string(next)]
 		switch {
-		case len(items) > maxItems, *size > maxListBytes, !last && page+1 == maxPages:
-			return nil, b.errorf(ErrInvalidReply, false, "%s is longer than %d pages, %d items or %d bytes", kind.ListMethod(), maxPages, maxItems, maxListBytes)
+		case len(items) > maxItems, read > maxListBytes, !last && page+1 == maxPages:
+			return b.errorf(ErrInvalidReply, false, "%s is longer than %d pages, %d items or %d bytes", kind.ListMethod(), maxPages, maxItems, maxListBytes)
 		case last:
-			return items, nil
+			*size = read
+			if nameless > 0 {
+				out.leaveOut(kind, "", fmt.Sprintf("%d without a readable %s", nameless, kind.ItemKey()))
+			}
+			*out.items(kind) = out.unique(kind, items)
+			return nil
 		}
 		seen[string(next)] = true
 		params = object([]mcpwire.Field{{Name: "cursor", Value: next}})
@@ -182,13 +241,14 @@ func (b *Backend) drain(ctx context.Context, l link, kind mcpwire.ItemKind, size
 }
 
 // unique leaves out every item whose name another definition has too: which of them a policy meant nobody can say.
-func (b *Backend) unique(kind mcpwire.ItemKind, items []Item) []Item {
+func (l *Listing) unique(kind mcpwire.ItemKind, items []Item) []Item {
 	first := make(map[string]int, len(items))
 	twice := make(map[string]bool)
 	for i, item := range items {
 		if j, ok := first[item.Name]; ok {
-			if !bytes.Equal(items[j].Raw, item.Raw) {
+			if !bytes.Equal(items[j].Raw, item.Raw) && !twice[item.Name] {
 				twice[item.Name] = true
+				l.leaveOut(kind, item.Name, "it is defined twice")
 			}
 			continue
 		}
@@ -200,14 +260,14 @@ func (b *Backend) unique(kind mcpwire.ItemKind, items []Item) []Item {
 			kept = append(kept, item)
 		}
 	}
-	for name := range twice {
-		b.log.Warn("leaving out an item that is defined twice", zap.String("list", kind.ListMethod()), zap.String("name", name))
-	}
 	return kept
 }
 
-// elements are the values of a JSON array, as parts of raw.
+// elements are the values of a JSON array, as parts of raw. None and null are an empty one.
 func elements(raw []byte) ([][]byte, error) {
+	if raw == nil || string(raw) == "null" {
+		return nil, nil
+	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))
 	if dec.PeekKind() != '[' {
 		return nil, errors.New("not a JSON array")

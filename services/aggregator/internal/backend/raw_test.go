@@ -19,7 +19,7 @@ import (
 // odd is what no SDK would write and every byte of which must pass: unknown fields at all levels, integers
 // beyond 2^53, 1e400, odd key order and white space, escapes.
 const odd = `"zeta":{"b":1,"a":9007199254740993},"content":[{"weird":[1e400,-0.0,1.10],"text":"\u00e9\/é","type":"text","_meta":{"io.modelcontextprotocol/x":1}} , {"type":"hologram","data":18446744073709551617}],` +
-	"\n" + `  "isError" : false,"structuredContent":[9007199254740993,{"k":1.0}],"nothing":null`
+	"\n" + `  "isError" : false,"structuredContent":{"z":[9007199254740993,{"k":1.0}]},"nothing":null`
 
 // TestFidelity: byte equal, but for the permitted edits.
 func TestFidelity(t *testing.T) {

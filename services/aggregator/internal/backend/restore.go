@@ -50,6 +50,10 @@ func (h *hop) restore(r mcpwire.Reply) ([]byte, error) {
 		more, err = h.modernResult(r)
 	case h.client == mcpwire.EraModern:
 		more, err = h.legacyResult(r)
+	case bytes.Contains(r.Body.Text, []byte(`"structuredContent"`)):
+		if o, ok := r.Result(); ok {
+			more = o.Change(unreadableOutput(o))
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -111,8 +115,9 @@ func (h *hop) modernResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 		return nil, b.errorf(ErrInvalidReply, true, "unknown resultType")
 	}
 	if h.client == mcpwire.EraLegacy {
+		unreadable := unreadableOutput(o)
 		return resultEdits(o, nil, func(name string) bool {
-			return name == "resultType" || name == "ttlMs" || name == "cacheScope"
+			return name == "resultType" || name == "ttlMs" || name == "cacheScope" || unreadable(name)
 		}), nil
 	}
 	var fields []mcpwire.Field
@@ -139,6 +144,13 @@ func (h *hop) legacyResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 		}
 	}
 	return resultEdits(o, b.cfg.ServerInfo, nil, fields...), nil
+}
+
+// unreadableOutput names a structuredContent that is no object. Clients of 2025 take none and lose the whole result by
+// it; what it says is in the text content too.
+func unreadableOutput(result mcpwire.Object) func(name string) bool {
+	raw := result.Raw("structuredContent")
+	return func(name string) bool { return name == "structuredContent" && raw[0] != '{' }
 }
 
 // resultEdits change the members of a result, and in its _meta drop the reserved fields and write our serverInfo, if

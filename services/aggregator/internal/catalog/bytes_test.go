@@ -25,30 +25,24 @@ func TestBytes(t *testing.T) {
 			`{ "inputSchema" : {"type":"object","x":1e400,"y":12345678901234567890} , "name":"x" ,"é":"\u00e9\/","_meta":{"a":[ ]}}`,
 			`{ "inputSchema" : {"type":"object","x":1e400,"y":12345678901234567890} , "name":"a_x" ,"é":"\u00e9\/","_meta":{"a":[ ]}}`,
 			&gatewayv1.Item{Name: "a_x", Original: "x"}},
-		{"escaped name", gatewayconfig.ToolOverride{}, `{"n\u0061me":"\u0078","inputSchema":{}}`, `{"n\u0061me":"a_x","inputSchema":{}}`,
+		{"escaped name", gatewayconfig.ToolOverride{}, `{"n\u0061me":"\u0078","inputSchema":{"type":"object"}}`, `{"n\u0061me":"a_x","inputSchema":{"type":"object"}}`,
 			&gatewayv1.Item{Name: "a_x", Original: "x"}},
 		{"rename and describe", gatewayconfig.ToolOverride{Name: "n", Description: `say "hi"`},
-			`{"name":"x","description":"old","inputSchema":{}}`, `{"name":"a_n","description":"say \"hi\"","inputSchema":{}}`,
+			`{"name":"x","description":"old","inputSchema":{"type":"object"}}`, `{"name":"a_n","description":"say \"hi\"","inputSchema":{"type":"object"}}`,
 			&gatewayv1.Item{Name: "a_n", Original: "x"}},
 		{"describe what had none", gatewayconfig.ToolOverride{Description: "d"},
-			`{"name":"x","inputSchema":{}}`, `{"description":"d","name":"a_x","inputSchema":{}}`,
+			`{"name":"x","inputSchema":{"type":"object"}}`, `{"description":"d","name":"a_x","inputSchema":{"type":"object"}}`,
 			&gatewayv1.Item{Name: "a_x", Original: "x"}},
 		{"annotations", gatewayconfig.ToolOverride{Annotations: map[string]any{"readOnlyHint": false, "title": "T"}},
-			`{"name":"x","inputSchema":{},"annotations":{ "readOnlyHint":true,"destructiveHint": true,"mine":1}}`,
-			`{"name":"a_x","inputSchema":{},"annotations":{"title":"T", "readOnlyHint":false,"destructiveHint": true,"mine":1}}`,
+			`{"name":"x","inputSchema":{"type":"object"},"annotations":{ "readOnlyHint":true,"destructiveHint": true,"mine":1}}`,
+			`{"name":"a_x","inputSchema":{"type":"object"},"annotations":{"title":"T", "readOnlyHint":false,"destructiveHint": true,"mine":1}}`,
 			&gatewayv1.Item{Name: "a_x", Original: "x", Annotations: &gatewayv1.Annotations{ReadOnlyHint: &no, DestructiveHint: &yes}}},
 		{"annotations where there were none", gatewayconfig.ToolOverride{Annotations: map[string]any{"idempotentHint": true, "openWorldHint": false}},
-			`{"name":"x","inputSchema":{}}`, `{"annotations":{"idempotentHint":true,"openWorldHint":false},"name":"a_x","inputSchema":{}}`,
+			`{"name":"x","inputSchema":{"type":"object"}}`, `{"annotations":{"idempotentHint":true,"openWorldHint":false},"name":"a_x","inputSchema":{"type":"object"}}`,
 			&gatewayv1.Item{Name: "a_x", Original: "x", Annotations: &gatewayv1.Annotations{IdempotentHint: &yes, OpenWorldHint: &no}}},
-		{"annotations that are none", gatewayconfig.ToolOverride{},
-			`{"name":"x","inputSchema":{},"annotations":["readOnlyHint"]}`, `{"name":"a_x","inputSchema":{},"annotations":["readOnlyHint"]}`,
-			&gatewayv1.Item{Name: "a_x", Original: "x"}},
-		{"hints that are no booleans", gatewayconfig.ToolOverride{},
-			`{"name":"x","inputSchema":{},"annotations":{"readOnlyHint":"true","destructiveHint":1}}`, `{"name":"a_x","inputSchema":{},"annotations":{"readOnlyHint":"true","destructiveHint":1}}`,
-			&gatewayv1.Item{Name: "a_x", Original: "x"}},
 		{"arguments", gatewayconfig.ToolOverride{},
-			`{"name":"x","inputSchema":{"properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":true,"é\"":{"properties":{"z":{}}}}}}`,
-			`{"name":"a_x","inputSchema":{"properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":true,"é\"":{"properties":{"z":{}}}}}}`,
+			`{"name":"x","inputSchema":{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":{},"é\"":{"properties":{"z":{}}}}}}`,
+			`{"name":"a_x","inputSchema":{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"c":{},"é\"":{"properties":{"z":{}}}}}}`,
 			&gatewayv1.Item{Name: "a_x", Original: "x", Arguments: []*gatewayv1.Argument{{Name: "a", Types: []string{"integer"}}, {Name: "b", Types: []string{"string", "null"}}, {Name: "c"}, {Name: `é"`}}}},
 		{"types of arguments", gatewayconfig.ToolOverride{},
 			`{"name":"x","inputSchema":` + schemaOfTypes + `}`, `{"name":"a_x","inputSchema":` + schemaOfTypes + `}`,
@@ -75,7 +69,7 @@ func TestBytes(t *testing.T) {
 	cfg := prefixes()
 	c := Merge(&cfg, []Listing{{Backend: "a", Listed: true,
 		Prompts:   []Definition{{"p", []byte(`{"arguments":[{"name":"pr","required":true}, {"name":"x"}],"name": "p"}`)}},
-		Resources: []Definition{{"r://1", []byte(`{ "uri":"r:\/\/1" }`)}}}})
+		Resources: []Definition{{"r://1", []byte(`{ "uri":"r:\/\/1" ,"name":"r" }`)}}}})
 	if got, want := string(c.Items(mcpwire.ItemPrompt)[0].Raw), `{"arguments":[{"name":"pr","required":true}, {"name":"x"}],"name": "a_p"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -83,19 +77,7 @@ func TestBytes(t *testing.T) {
 	if diff := cmp.Diff(want, c.Items(mcpwire.ItemPrompt)[0].Wire.Arguments, protocmp.Transform()); diff != "" {
 		t.Errorf("prompt arguments (-want +got):\n%s", diff)
 	}
-	if got, want := string(c.Items(mcpwire.ItemResource)[0].Raw), `{ "uri":"r:\/\/1" }`; got != want {
+	if got, want := string(c.Items(mcpwire.ItemResource)[0].Raw), `{ "uri":"r:\/\/1" ,"name":"r" }`; got != want {
 		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-// TestUnusable: what cannot be advertised says why.
-func TestUnusable(t *testing.T) {
-	cfg := prefixes()
-	for _, raw := range []string{`{"name":"x","name":"y","inputSchema":{}}`, `{"inputSchema":{}}`, `{"name":"x"}`, `{"name":"x","inputSchema":true}`,
-		`{"name":5,"inputSchema":{}}`, `[]`, `{"name":"x","inputSchema":{`, "{\"name\":\"x\",\"inputSchema\":{},\"d\":\"\xff\"}", ``} {
-		c := Merge(&cfg, []Listing{{Backend: "a", Listed: true, Tools: []Definition{{"x", []byte(raw)}}}})
-		if len(c.Items(mcpwire.ItemTool)) != 0 || len(c.Dropped) != 1 || c.Dropped[0].Reason == "" {
-			t.Errorf("%q: advertised %q, dropped %v", raw, advertised(c), c.Dropped)
-		}
 	}
 }

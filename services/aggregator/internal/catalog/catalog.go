@@ -21,8 +21,34 @@ type Listing struct {
 	Listed  bool // false: never listed, the rest is empty
 	// Definitions byte for byte, by their original name or URI.
 	Tools, Prompts, Resources, Templates []Definition
+	LeftOut                              []Drop // what the backend has besides, under its original name
 	Capabilities                         []byte // JSON object, as the backend said
 	Instructions                         string
+}
+
+// Keep takes over from an older listing the kinds that could not be listed this time.
+func (l *Listing) Keep(old *Listing, failed map[mcpwire.ItemKind]error) {
+	l.LeftOut = slices.DeleteFunc(l.LeftOut, func(d Drop) bool { return failed[d.Kind] != nil })
+	for _, d := range old.LeftOut {
+		if failed[d.Kind] != nil {
+			l.LeftOut = append(l.LeftOut, d)
+		}
+	}
+	for kind := range failed {
+		*l.definitions(kind) = *old.definitions(kind)
+	}
+}
+
+func (l *Listing) definitions(kind mcpwire.ItemKind) *[]Definition {
+	switch kind {
+	case mcpwire.ItemTool:
+		return &l.Tools
+	case mcpwire.ItemPrompt:
+		return &l.Prompts
+	case mcpwire.ItemResource:
+		return &l.Resources
+	}
+	return &l.Templates
 }
 
 // Definition is one item as its backend describes it.
@@ -37,6 +63,7 @@ type Item struct {
 	Backend  string
 	Original string
 	Raw      []byte // the definition with the advertised name in it
+	Legacy   []byte // the same for legacy clients; nil where they get Raw
 	Wire     *gatewayv1.Item
 }
 

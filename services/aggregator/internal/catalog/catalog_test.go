@@ -18,7 +18,7 @@ import (
 )
 
 // schemaOfTypes says the types of its properties in every way that is understood, and in some that are not.
-const schemaOfTypes = `{"properties":{
+const schemaOfTypes = `{"type":"object","properties":{
 	"any":{"anyOf":[{"type":"boolean"},{"type":"null"}]}, "one":{"oneOf":[{"type":["string","null"]},{"$ref":"#/definitions/n"}]},
 	"open":{"anyOf":[{"type":"string"},{}]}, "ref":{"$ref":"#/$defs/b"}, "all":{"allOf":[{"description":"x"},{"type":"array"}]},
 	"far":{"$ref":"https://example.com/schema"}, "loop":{"$ref":"#/$defs/loop"}, "odd":{"type":5,"anyOf":{}}},
@@ -44,7 +44,7 @@ func offering(backend string, items ...string) Listing {
 		case "template":
 			l.Templates = append(l.Templates, Definition{name, fmt.Appendf(nil, `{"uriTemplate":%s,"name":"r"}`, mcpwire.Quote(name))})
 		case "broken":
-			l.Tools = append(l.Tools, Definition{name, fmt.Appendf(nil, `{"name":%s}`, mcpwire.Quote(name))})
+			l.Tools = append(l.Tools, Definition{name, fmt.Appendf(nil, `{"name":%s,"inputSchema":5}`, mcpwire.Quote(name))})
 		case "never":
 			l.Listed = false
 		}

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -11,17 +10,24 @@ import (
 	gatewayv1 "vmcp/proto/gateway/v1"
 )
 
-// tool rewrites the name in a tool definition, and what the configuration overrides; everything else keeps its bytes
-// (docs/rules.md#what-passes-unchanged). It also extracts what policies may use.
-func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *gatewayv1.Item, error) {
-	o, err := mcpwire.ParseObject(raw, 0, len(raw))
+// readable is a definition as clients can read it, and the view of it.
+func readable(kind mcpwire.ItemKind, raw []byte) ([]byte, mcpwire.Object, error) {
+	raw, err := conform(kind, raw)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the definition is not readable: %w", err)
+		return nil, mcpwire.Object{}, err
 	}
-	original, ok := o.String("name")
-	if !ok {
-		return nil, nil, errors.New("the definition has no name")
+	o, err := mcpwire.ParseObject(raw, 0, len(raw))
+	return raw, o, err
+}
+
+// tool rewrites the name in a tool definition, and what the configuration overrides; everything else that clients can read keeps
+// its bytes (docs/rules.md#what-passes-unchanged). It also extracts what policies may use.
+func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *gatewayv1.Item, error) {
+	raw, o, err := readable(mcpwire.ItemTool, raw)
+	if err != nil {
+		return nil, nil, err
 	}
+	original, _ := o.String("name")
 	set := []mcpwire.Field{{Name: "name", Value: mcpwire.Quote(name)}}
 	if over.Description != "" {
 		set = append(set, mcpwire.Field{Name: "description", Value: mcpwire.Quote(over.Description)})
@@ -34,11 +40,7 @@ func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *ga
 		set = append(set, mcpwire.Field{Name: "annotations", Value: annotations})
 	}
 	item := &gatewayv1.Item{Name: name, Original: original, Annotations: hints(annotations)}
-	schema := o.Raw("inputSchema")
-	if len(schema) == 0 || schema[0] != '{' {
-		return nil, nil, errors.New("inputSchema is not an object")
-	}
-	item.Arguments = properties(schema)
+	item.Arguments = properties(o.Raw("inputSchema"))
 	return mcpwire.Splice(raw, o.Change(nil, set...)...), item, nil
 }
 
@@ -180,14 +182,11 @@ func (t *typer) union(parts []json.RawMessage) (all []string) {
 }
 
 func prompt(raw []byte, name string) ([]byte, *gatewayv1.Item, error) {
-	o, err := mcpwire.ParseObject(raw, 0, len(raw))
+	raw, o, err := readable(mcpwire.ItemPrompt, raw)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the definition is not readable: %w", err)
+		return nil, nil, err
 	}
-	original, ok := o.String("name")
-	if !ok {
-		return nil, nil, errors.New("the definition has no name")
-	}
+	original, _ := o.String("name")
 	item := &gatewayv1.Item{Name: name, Original: original}
 	var args []struct{ Name string }
 	if err := json.Unmarshal(o.Raw("arguments"), &args); err == nil {

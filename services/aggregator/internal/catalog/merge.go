@@ -20,6 +20,7 @@ func Merge(cfg *gatewayconfig.Aggregator, listings []Listing) *Catalog {
 		m.tools(l)
 		m.prompts(l)
 		m.resources(l)
+		c.Dropped = append(c.Dropped, l.LeftOut...)
 		if l.Listed {
 			c.Offers.add(l.Capabilities)
 			if l.Instructions != "" {
@@ -59,6 +60,8 @@ func (m *merger) tools(l Listing) {
 			var err error
 			if it.Raw, it.Wire, err = tool(d.Raw, name, over); err != nil {
 				m.drop(mcpwire.ItemTool, it, err.Error())
+			} else {
+				it.Legacy = forLegacy(it.Raw)
 			}
 		}
 		m.claim(mcpwire.ItemTool, it)
@@ -96,8 +99,12 @@ func (m *merger) resources(l Listing) {
 		defs []Definition
 	}{{mcpwire.ItemResource, l.Resources}, {mcpwire.ItemTemplate, l.Templates}} {
 		for _, d := range part.defs {
-			m.claim(part.kind, Item{Name: d.Name, Backend: l.Backend, Original: d.Name, Raw: d.Raw,
-				Wire: &gatewayv1.Item{Name: d.Name, Original: d.Name}})
+			it := Item{Name: d.Name, Backend: l.Backend, Original: d.Name, Wire: &gatewayv1.Item{Name: d.Name, Original: d.Name}}
+			var err error
+			if it.Raw, err = conform(part.kind, d.Raw); err != nil {
+				m.drop(part.kind, it, err.Error())
+			}
+			m.claim(part.kind, it)
 		}
 	}
 }

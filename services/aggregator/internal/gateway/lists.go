@@ -165,7 +165,11 @@ func (x *exchange) render(c *catalog.Catalog, key listKey) (*rendered, bool) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, it.Raw...)
+		if key.era == mcpwire.EraLegacy && it.Legacy != nil {
+			b = append(b, it.Legacy...)
+		} else {
+			b = append(b, it.Raw...)
+		}
 	}
 	b = append(b, ']')
 	if key.era == mcpwire.EraModern {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,25 @@ type world struct {
 // newWorld fronts backends by name. It returns when all of them are listed.
 func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*Config)) *world {
 	t.Helper()
+	configs := map[string]backend.Config{}
+	for name, h := range backends {
+		configs[name] = overHTTP(h.URL)
+		defer t.Cleanup(h.Release) // before the world ends, which waits for calls
+	}
+	w := startWorld(t, configs, change...)
+	await.That(t, "all are listed", func() bool {
+		return !slices.ContainsFunc(w.inv.Status(), func(s inventory.Status) bool { return s.State != "listed" })
+	})
+	return w
+}
+
+func overHTTP(url string) backend.Config {
+	return backend.Config{Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportHTTP, URL: url}}
+}
+
+// startWorld fronts backends by name, and does not wait for them.
+func startWorld(t testing.TB, backends map[string]backend.Config, change ...func(*Config)) *world {
+	t.Helper()
 	w := &world{sealKeys: keyringtest.New(t), session: keyringtest.New(t), relist: map[string]chan struct{}{}, left: make(chan struct{}, 100)}
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix", PrefixFormat: "{workload}_",
 		HealthInterval: time.Hour}
@@ -62,10 +82,13 @@ func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*C
 	var running sync.WaitGroup
 	to := map[string]*backend.Backend{}
 	var sources []inventory.Source
-	for name, h := range backends {
+	for name, config := range backends {
+		config.Name, config.ServerInfo = name, ServerInfo()
+		if config.Timeout == 0 {
+			config.Timeout = 20 * time.Second
+		}
 		relist := make(chan struct{}, 1)
-		b := backend.New(backend.Config{ServerInfo: ServerInfo(),
-			Backend: gatewayconfig.Backend{Name: name, Transport: gatewayconfig.TransportHTTP, URL: h.URL, Timeout: 20 * time.Second}})
+		b := backend.New(config)
 		list := func(ctx context.Context) (*backend.Listing, error) {
 			if l, ok := w.override.Load(name); ok {
 				return l.(*backend.Listing), nil
@@ -73,7 +96,7 @@ func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*C
 			return b.List(ctx)
 		}
 		to[name], w.relist[name] = b, relist
-		sources = append(sources, inventory.Source{Name: name, List: list, Changed: relist})
+		sources = append(sources, inventory.Source{Name: name, List: list, Changed: relist, Stdio: config.Transport == gatewayconfig.TransportStdio})
 		running.Go(func() {
 			for {
 				select {
@@ -102,29 +125,12 @@ func newWorld(t testing.TB, backends map[string]*mcptest.HTTP, change ...func(*C
 	w.URL = server.URL
 	t.Cleanup(func() {
 		w.Stop()
-		for _, h := range backends {
-			h.Release()
-		}
 		server.CloseClientConnections()
 		server.Close()
 		cancel()
 		running.Wait()
 	})
-	for deadline := time.After(await.Limit); ; {
-		_, changed := w.inv.Next()
-		starting := false
-		for _, s := range w.inv.Status() {
-			starting = starting || s.State != "listed"
-		}
-		if !starting {
-			return w
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatalf("not listed: %+v", w.inv.Status())
-		}
-	}
+	return w
 }
 
 // announce asks for a backend's lists.

@@ -8,6 +8,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/catalog"
 )
@@ -33,7 +35,12 @@ const (
 	// A backend that cannot be listed is tried again after firstRetry, twice as long each time, up to lastRetry.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// A child that has some of its lists costs a process at each try.
+	lastRetryOfSome = 10 * time.Minute
 )
+
+// errSome: some lists of a backend could be had, some not.
+var errSome = errors.New("not all lists could be had")
 
 // Source is one backend as this package sees it.
 type Source struct {
@@ -59,7 +66,8 @@ type Inventory struct {
 
 	mu      sync.Mutex // every stream takes it
 	status  []Status
-	changed chan struct{} // closed and replaced at each publication
+	leftOut []catalog.Drop // of the current catalog; written with merging held too
+	changed chan struct{}  // closed and replaced at each publication
 }
 
 // Status is what is known of one backend, for people.
@@ -71,6 +79,15 @@ type Status struct {
 	Resources   int       `json:"resources"`
 	LastListed  time.Time `json:"last_listed,omitzero"`
 	LastFailure string    `json:"last_failure,omitempty"`
+	LeftOut     []LeftOut `json:"leftOut,omitempty"`
+}
+
+// LeftOut is an item that the backend lists and clients do not see. Name is the advertised one, or where it did not come
+// so far the backend's own.
+type LeftOut struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
 }
 
 // New reads the last good lists from dir and publishes a first catalog.
@@ -131,7 +148,15 @@ func (inv *Inventory) Ready() error {
 func (inv *Inventory) Status() []Status {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	return slices.Clone(inv.status)
+	all := slices.Clone(inv.status)
+	for i := range all {
+		for _, d := range inv.leftOut {
+			if d.Backend == all[i].Backend {
+				all[i].LeftOut = append(all[i].LeftOut, LeftOut{d.Kind.String(), d.Name, d.Reason})
+			}
+		}
+	}
+	return all
 }
 
 // Run lists until ctx ends.
@@ -155,7 +180,11 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 		} else if err != nil {
 			// Jitter, so that backends which failed together are not asked together.
 			again = time.After(retry/2 + rand.N(retry))
-			retry = min(2*retry, lastRetry)
+			longest := lastRetry
+			if s.Stdio && errors.Is(err, errSome) {
+				longest = lastRetryOfSome
+			}
+			retry = min(2*retry, longest)
 		} else {
 			retry = firstRetry
 			if !s.Stdio {
@@ -204,11 +233,21 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 		return err
 	}
 	l := convert(s.Name, got)
-	if inv.accept(i, l) {
+	if inv.accept(i, l, got.Failed) {
 		if err := inv.remember(l); err != nil {
 			inv.log.Warn("cannot keep the last lists", zap.String("backend", s.Name), zap.Error(err))
 		}
 	}
+	for _, kind := range mcpwire.Kinds {
+		if err := got.Failed[kind]; err != nil {
+			err = fmt.Errorf("%w: %w", errSome, err)
+			inv.failed(i, err)
+			return err
+		}
+	}
+	inv.mu.Lock()
+	inv.status[i].LastFailure = ""
+	inv.mu.Unlock()
 	return nil
 }
 
@@ -217,7 +256,7 @@ func (inv *Inventory) failed(i int, err error) {
 	st := &inv.status[i]
 	known := st.LastFailure == err.Error()
 	st.LastFailure = err.Error()
-	if st.State == "listed" {
+	if st.State == "listed" && !errors.Is(err, errSome) {
 		st.State = "failing"
 	}
 	inv.mu.Unlock()
@@ -226,10 +265,12 @@ func (inv *Inventory) failed(i int, err error) {
 	}
 }
 
-// accept takes a backend's lists and publishes what follows from them; it says whether they are new.
-func (inv *Inventory) accept(i int, l *catalog.Listing) bool {
+// accept takes a backend's lists, the last good ones in place of those that failed, and publishes what follows from
+// them; it says whether they are new.
+func (inv *Inventory) accept(i int, l *catalog.Listing, failed map[mcpwire.ItemKind]error) bool {
 	inv.merging.Lock()
 	defer inv.merging.Unlock()
+	l.Keep(&inv.listings[i], failed)
 	same := inv.listings[i].Listed && equal(&inv.listings[i], l)
 	inv.listings[i] = *l
 	var c *catalog.Catalog
@@ -239,9 +280,9 @@ func (inv *Inventory) accept(i int, l *catalog.Listing) bool {
 
 	inv.mu.Lock()
 	st := &inv.status[i]
-	back := st.State != "listed"
+	back, failure := st.State != "listed", st.LastFailure
 	*st = status(l, "listed")
-	st.LastListed = time.Now()
+	st.LastListed, st.LastFailure = time.Now(), failure // list knows whether it stands
 	if c != nil {
 		inv.swap(c)
 	}
@@ -257,21 +298,35 @@ func status(l *catalog.Listing, state string) Status {
 	return Status{Backend: l.Backend, State: state, Tools: len(l.Tools), Prompts: len(l.Prompts), Resources: len(l.Resources)}
 }
 
-// merge makes the next catalog; nil where it would be the same. Callers hold merging.
+// merge makes the next catalog and logs what it leaves out for the first time. Callers hold merging.
 func (inv *Inventory) merge() *catalog.Catalog {
+	const most = 20 // lines in a row
 	c := catalog.Merge(inv.cfg, inv.listings)
-	if old := inv.current.Load(); old != nil && old.Digest == c.Digest {
-		return nil
+	known, fresh := map[catalog.Drop]bool{}, 0
+	for _, d := range inv.leftOut {
+		known[d] = true
 	}
 	for _, d := range c.Dropped {
-		inv.log.Warn("not advertised", zap.String("kind", d.Kind.String()), zap.String("name", d.Name),
-			zap.String("backend", d.Backend), zap.String("reason", d.Reason))
+		if known[d] {
+			continue
+		}
+		if fresh++; fresh <= most {
+			inv.log.Warn("not advertised", zap.String("kind", d.Kind.String()), zap.String("name", d.Name),
+				zap.String("backend", d.Backend), zap.String("reason", d.Reason))
+		}
+	}
+	if fresh > most {
+		inv.log.Warn("more is not advertised; /status names all", zap.Int("items", fresh-most))
 	}
 	return c
 }
 
-// swap publishes a catalog. Callers hold mu.
+// swap publishes a catalog, unless it is the same as before. Callers hold merging and mu.
 func (inv *Inventory) swap(c *catalog.Catalog) {
+	inv.leftOut = c.Dropped
+	if old := inv.current.Load(); old != nil && old.Digest == c.Digest {
+		return
+	}
 	inv.current.Store(c)
 	close(inv.changed)
 	inv.changed = make(chan struct{})
@@ -285,8 +340,12 @@ func convert(name string, l *backend.Listing) *catalog.Listing {
 		}
 		return out
 	}
+	var leftOut []catalog.Drop
+	for _, o := range l.LeftOut {
+		leftOut = append(leftOut, catalog.Drop{Kind: o.Kind, Name: o.Name, Backend: name, Reason: o.Reason})
+	}
 	return &catalog.Listing{
-		Backend: name, Listed: true,
+		Backend: name, Listed: true, LeftOut: leftOut,
 		Tools: definitions(l.Tools), Prompts: definitions(l.Prompts),
 		Resources: definitions(l.Resources), Templates: definitions(l.Templates),
 		Capabilities: l.Capabilities, Instructions: l.Instructions,

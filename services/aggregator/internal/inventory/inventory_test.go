@@ -223,6 +223,44 @@ func TestFailure(t *testing.T) {
 	})
 }
 
+// TestSomeLists: a list that fails keeps what it last was, and the others go on; what is left out is logged once.
+func TestSomeLists(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	inBubble(t, "", zap.New(core), func() []*server {
+		s := []*server{newServer("a", false, "x"), newServer("child", true, "x")}
+		for _, s := range s {
+			s.listing.Prompts = []backend.Item{{Name: "p", Raw: []byte(`{"name":"p"}`)}}
+			s.listing.LeftOut = []backend.LeftOut{{Kind: mcpwire.ItemPrompt, Name: "q", Reason: "it is odd"}}
+		}
+		return s
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		time.Sleep(time.Second)
+		for _, s := range s {
+			s.set(func() {
+				s.listing.Prompts, s.listing.LeftOut = nil, nil
+				s.listing.Failed = map[mcpwire.ItemKind]error{mcpwire.ItemPrompt: errors.New("no database")}
+			})
+			s.offer("y")
+			s.announce()
+		}
+		time.Sleep(time.Minute)
+		before := s[1].count()
+		time.Sleep(time.Hour)
+		expect(t, inv, "a_y child_y", "a listed, child listed")
+		for _, st := range inv.Status() {
+			if st.Prompts != 1 || !strings.Contains(st.LastFailure, "no database") || len(st.LeftOut) != 1 || st.LeftOut[0] != (LeftOut{"prompt", "q", "it is odd"}) {
+				t.Errorf("got %+v", st)
+			}
+		}
+		if got := s[1].count() - before; got > 16 {
+			t.Errorf("a child was started %d times in an hour for a list that fails", got)
+		}
+		if a, b := logs.FilterMessage("not advertised").Len(), logs.FilterMessage("cannot list").Len(); a != 2 || b != 2 {
+			t.Errorf("%d lines about items, %d about lists, want 2", a, b)
+		}
+	})
+}
+
 // TestReady: each backend gets a chance to be listed first, but no more than some seconds.
 func TestReady(t *testing.T) {
 	inBubble(t, "", zap.NewNop(), func() []*server {
@@ -279,7 +317,7 @@ func TestPublication(t *testing.T) {
 				"instructions":                        {func() { l.Instructions += "more" }, true},
 				"capabilities":                        {func() { l.Capabilities = []byte(`{"logging":{}}`) }, true},
 				"capabilities that we do not pass on": {func() { l.Capabilities = append(slices.Clone(l.Capabilities), ' ') }, false},
-				"a resource":                          {func() { l.Resources = append(l.Resources, backend.Item{Name: "r://1", Raw: []byte(`{}`)}) }, true},
+				"a resource":                          {func() { l.Resources = append(l.Resources, backend.Item{Name: "r://1", Raw: []byte(`{"uri":"r://1"}`)}) }, true},
 			} {
 				if got := published(tt.change); got != tt.want {
 					t.Errorf("%s changed: published %v, want %v", name, got, tt.want)

@@ -59,5 +59,5 @@ func equal(a, b *catalog.Listing) bool {
 		return slices.EqualFunc(a, b, func(x, y catalog.Definition) bool { return x.Name == y.Name && bytes.Equal(x.Raw, y.Raw) })
 	}
 	return same(a.Tools, b.Tools) && same(a.Prompts, b.Prompts) && same(a.Resources, b.Resources) &&
-		same(a.Templates, b.Templates) && bytes.Equal(a.Capabilities, b.Capabilities) && a.Instructions == b.Instructions
+		same(a.Templates, b.Templates) && bytes.Equal(a.Capabilities, b.Capabilities) && a.Instructions == b.Instructions && slices.Equal(a.LeftOut, b.LeftOut)
 }
