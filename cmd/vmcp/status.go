@@ -22,8 +22,8 @@ when calls succeed, and 1 when they do not or nothing runs. Servers that are awa
 
 JSON has gateway, url, state_directory, pid, version, ready, and
   parts      each with part, pid, ready, waits_for
-  backends   each with backend, state (listed; failing: its last lists are in use; starting: never listed),
-             tools, prompts, resources, last_failure,
+  backends   each with backend, state (listed; failing: its last lists, if any, are in use; starting),
+             tools, prompts, resources, last_failure, next_try,
              leftOut (items that clients do not see, each with kind, name, reason)
   warnings   texts
 

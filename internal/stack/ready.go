@@ -103,12 +103,13 @@ func notReady(ctx context.Context, client *http.Client, page string) (reasons st
 
 // Backend is what the aggregator says of one MCP server.
 type Backend struct {
-	Backend     string `json:"backend"`
-	State       string `json:"state"` // listed, failing (the last good lists are in use), starting (never listed)
-	Tools       int    `json:"tools"`
-	Prompts     int    `json:"prompts"`
-	Resources   int    `json:"resources"`
-	LastFailure string `json:"last_failure,omitempty"`
+	Backend     string    `json:"backend"`
+	State       string    `json:"state"` // listed, failing (the last good lists, if any, are in use), starting (not tried yet)
+	Tools       int       `json:"tools"`
+	Prompts     int       `json:"prompts"`
+	Resources   int       `json:"resources"`
+	LastFailure string    `json:"last_failure,omitempty"`
+	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
 	LeftOut     []struct {
 		Kind   string `json:"kind"`
 		Name   string `json:"name"`
@@ -169,7 +170,7 @@ func (b *Backend) Summary() string {
 		return offers + "; " + b.Reason()
 	case b.State == "listed":
 		return offers
-	case b.State == "failing" && b.LastFailure != "":
+	case b.State == "failing" && b.LastFailure != "" && b.Tools+b.Prompts+b.Resources > 0:
 		return b.Reason() + " (in use are its last lists: " + offers + ")"
 	case b.LastFailure != "":
 		return b.Reason()

@@ -181,7 +181,7 @@ func (p *Process) live(started chan<- error, stderr *os.File) {
 	if err == nil {
 		err = errors.New("it exited with status 0")
 	}
-	if last := p.tail.String(); last != "" {
+	if last := p.Said(); last != "" {
 		err = fmt.Errorf("%w; it last wrote: %s", err, last)
 	}
 	p.err = err
@@ -266,6 +266,9 @@ func (p *Process) Write(ctx context.Context, msg []byte) error {
 		return fmt.Errorf("writing to the server: %w", err)
 	}
 }
+
+// Said are the child's last lines on stderr, in one.
+func (p *Process) Said() string { return p.tail.String() }
 
 // Done is closed when the child has exited.
 func (p *Process) Done() <-chan struct{} { return p.done }

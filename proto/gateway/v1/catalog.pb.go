@@ -29,6 +29,8 @@ const (
 	BackendState_BACKEND_STATE_LISTED BackendState = 1
 	// Never listed: what it owns is unknown.
 	BackendState_BACKEND_STATE_NEVER_LISTED BackendState = 2
+	// The same, and to ask it for its lists failed.
+	BackendState_BACKEND_STATE_FAILED BackendState = 3
 )
 
 // Enum value maps for BackendState.
@@ -37,11 +39,13 @@ var (
 		0: "BACKEND_STATE_UNSPECIFIED",
 		1: "BACKEND_STATE_LISTED",
 		2: "BACKEND_STATE_NEVER_LISTED",
+		3: "BACKEND_STATE_FAILED",
 	}
 	BackendState_value = map[string]int32{
 		"BACKEND_STATE_UNSPECIFIED":  0,
 		"BACKEND_STATE_LISTED":       1,
 		"BACKEND_STATE_NEVER_LISTED": 2,
+		"BACKEND_STATE_FAILED":       3,
 	}
 )
 
@@ -544,11 +548,12 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\x10_open_world_hint\"4\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05types\x18\x02 \x03(\tR\x05types*g\n" +
+	"\x05types\x18\x02 \x03(\tR\x05types*\x81\x01\n" +
 	"\fBackendState\x12\x1d\n" +
 	"\x19BACKEND_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BACKEND_STATE_LISTED\x10\x01\x12\x1e\n" +
-	"\x1aBACKEND_STATE_NEVER_LISTED\x10\x022P\n" +
+	"\x1aBACKEND_STATE_NEVER_LISTED\x10\x02\x12\x18\n" +
+	"\x14BACKEND_STATE_FAILED\x10\x032P\n" +
 	"\aCatalog\x12E\n" +
 	"\x05Watch\x12\x1f.gateway.v1.WatchCatalogRequest\x1a\x19.gateway.v1.CatalogUpdate0\x01B!Z\x1fvmcp/proto/gateway/v1;gatewayv1b\x06proto3"
 

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
@@ -150,5 +152,25 @@ done`},
 	}
 	if text, err := os.ReadFile(starts); err != nil || strings.Count(string(text), "\n") != 1 {
 		t.Errorf("started %q, %v", text, err)
+	}
+}
+
+// TestHungStart: what a child wrote that never got ready is in the reason.
+func TestHungStart(t *testing.T) {
+	wrote := filepath.Join(t.TempDir(), "wrote")
+	b := start(t, Config{
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio},
+		Command: []string{"/bin/sh", "-c", `echo "waiting for the license server" >&2; echo >` + wrote + `; read -r line; read -r line`},
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.startChild(ctx, b.lister)
+		done <- b.fail(ctx, err, false)
+	}()
+	await.That(t, "the child wrote", func() bool { _, err := os.Stat(wrote); return err == nil })
+	cancel(ErrTimeout)
+	if err := <-done; !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "it last wrote: waiting for the license server") {
+		t.Error(err)
 	}
 }

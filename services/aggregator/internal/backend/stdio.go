@@ -77,6 +77,9 @@ func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
 	l.reading.Go(l.refuseAll)
 	if err := l.introduce(ctx); err != nil {
 		l.close()
+		if last := process.Said(); last != "" && ctx.Err() != nil { // what it is waiting for, maybe
+			err = fmt.Errorf("%w; it last wrote: %s", context.Cause(ctx), last)
+		}
 		return nil, err
 	}
 	return l, nil

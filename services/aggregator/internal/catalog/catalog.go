@@ -19,6 +19,7 @@ const MaxName = 128
 type Listing struct {
 	Backend string
 	Listed  bool // false: never listed, the rest is empty
+	Failed  bool `json:"-"` // not listed because that failed
 	// Definitions byte for byte, by their original name or URI.
 	Tools, Prompts, Resources, Templates []Definition
 	LeftOut                              []Drop // what the backend has besides, under its original name

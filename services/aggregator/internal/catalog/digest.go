@@ -21,6 +21,8 @@ func (m *merger) describe(listings []Listing) {
 		b := &gatewayv1.BackendCatalog{Name: l.Backend, State: gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED}
 		if l.Listed {
 			b.State = gatewayv1.BackendState_BACKEND_STATE_LISTED
+		} else if l.Failed {
+			b.State = gatewayv1.BackendState_BACKEND_STATE_FAILED
 		}
 		// Only with prefixes are names known to be a backend's before it is listed; a long one may end in a hash, but
 		// begins with the prefix all the same.

@@ -14,7 +14,7 @@ import (
 
 const (
 	maxAsked    = 100 // requests of one backend in one session that wait for the client's answer
-	maxDeclines = 16   // answers in one session on the way to backends that ask a client that does not listen
+	maxDeclines = 16  // answers in one session on the way to backends that ask a client that does not listen
 )
 
 // question is a backend's request to the client.

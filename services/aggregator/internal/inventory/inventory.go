@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -63,6 +64,7 @@ type Inventory struct {
 
 	merging  sync.Mutex        // held while a catalog is made, which takes time; taken before mu
 	listings []catalog.Listing // by source
+	told     []string          // by source, the gist of the failure that was last logged
 
 	mu      sync.Mutex // every stream takes it
 	status  []Status
@@ -73,12 +75,13 @@ type Inventory struct {
 // Status is what is known of one backend, for people.
 type Status struct {
 	Backend     string    `json:"backend"`
-	State       string    `json:"state"` // listed, failing (last good lists in use), starting (never listed)
+	State       string    `json:"state"` // listed, failing (the last good lists, if any, in use), starting (not tried to its end)
 	Tools       int       `json:"tools"`
 	Prompts     int       `json:"prompts"`
 	Resources   int       `json:"resources"`
 	LastListed  time.Time `json:"last_listed,omitzero"`
 	LastFailure string    `json:"last_failure,omitempty"`
+	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
 	LeftOut     []LeftOut `json:"leftOut,omitempty"`
 }
 
@@ -97,6 +100,7 @@ func New(cfg *gatewayconfig.Aggregator, sources []Source, dir string, log *zap.L
 		slots:    semaphore.NewWeighted(parallel),
 		listings: make([]catalog.Listing, len(sources)),
 		status:   make([]Status, len(sources)),
+		told:     make([]string, len(sources)),
 		changed:  make(chan struct{}),
 	}
 	for i, s := range sources {
@@ -179,12 +183,14 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 			return
 		} else if err != nil {
 			// Jitter, so that backends which failed together are not asked together.
-			again = time.After(retry/2 + rand.N(retry))
+			wait := retry/2 + rand.N(retry)
+			again = time.After(wait)
 			longest := lastRetry
 			if s.Stdio && errors.Is(err, errSome) {
 				longest = lastRetryOfSome
 			}
 			retry = min(2*retry, longest)
+			inv.failed(i, err, time.Now().Add(wait))
 		} else {
 			retry = firstRetry
 			if !s.Stdio {
@@ -229,7 +235,6 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 	}
 
 	if err != nil {
-		inv.failed(i, err)
 		return err
 	}
 	l := convert(s.Name, got)
@@ -240,9 +245,7 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 	}
 	for _, kind := range mcpwire.Kinds {
 		if err := got.Failed[kind]; err != nil {
-			err = fmt.Errorf("%w: %w", errSome, err)
-			inv.failed(i, err)
-			return err
+			return fmt.Errorf("%w: %w", errSome, err)
 		}
 	}
 	inv.mu.Lock()
@@ -251,19 +254,39 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 	return nil
 }
 
-func (inv *Inventory) failed(i int, err error) {
+// failed notes a failure, in the log only if it is another than the last one: most are of many tries in a row. The first
+// one of a backend that was never listed is published: it is not about to come.
+func (inv *Inventory) failed(i int, err error, next time.Time) {
+	inv.merging.Lock()
+	defer inv.merging.Unlock()
+	var c *catalog.Catalog
+	if l := &inv.listings[i]; !l.Listed && !l.Failed {
+		l.Failed = true
+		c = inv.merge()
+	}
+
 	inv.mu.Lock()
 	st := &inv.status[i]
-	known := st.LastFailure == err.Error()
-	st.LastFailure = err.Error()
-	if st.State == "listed" && !errors.Is(err, errSome) {
+	if !errors.Is(err, errSome) {
 		st.State = "failing"
 	}
+	st.LastFailure, st.NextTry = err.Error(), next
+	if c != nil {
+		inv.swap(c)
+	}
 	inv.mu.Unlock()
-	if !known { // once per trouble, not at each retry
+	if gist := gist(err); inv.told[i] != gist {
+		inv.told[i] = gist
 		inv.log.Warn("cannot list", zap.String("backend", st.Backend), zap.Error(err))
 	}
 }
+
+// gist is what makes two failures the same: times, ports and process ids in their texts do not make two of them.
+func gist(err error) string {
+	return digits.ReplaceAllString(err.Error(), "0")
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
 
 // accept takes a backend's lists, the last good ones in place of those that failed, and publishes what follows from
 // them; it says whether they are new.

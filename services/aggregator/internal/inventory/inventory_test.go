@@ -179,9 +179,12 @@ func TestFailure(t *testing.T) {
 		return []*server{newServer("a", false, "x"), b}
 	}, func(t *testing.T, inv *Inventory, s []*server) {
 		_, changed := inv.Next()
-		expect(t, inv, "a_x", "a listed, b starting")
-		if got := inv.Status()[1]; got.LastFailure != "refused" || !got.LastListed.IsZero() {
+		expect(t, inv, "a_x", "a listed, b failing")
+		if got := inv.Status()[1]; got.LastFailure != "refused" || !got.LastListed.IsZero() || !got.NextTry.After(time.Now()) {
 			t.Errorf("status of b %+v", got)
+		}
+		if got := inv.Catalog().Backends[1].State; got != gatewayv1.BackendState_BACKEND_STATE_FAILED {
+			t.Errorf("b is %v", got)
 		}
 		time.Sleep(time.Second)
 		if got := s[1].count(); got < 2 || got > 6 { // each wait is spread from half to one and a half times
@@ -192,8 +195,12 @@ func TestFailure(t *testing.T) {
 		if got := s[1].count() - before; got < 60 || got > 260 {
 			t.Errorf("tried %d times in an hour, want one in 15 to 45 s", got)
 		}
-		if got := logs.FilterMessage("cannot list").Len(); got != 1 {
-			t.Errorf("%d lines about one failure, want 1", got)
+		s[1].fail(errors.New("refused after 17 ms"))
+		time.Sleep(time.Minute)
+		s[1].fail(errors.New("refused after 4 ms"))
+		time.Sleep(time.Minute)
+		if got := logs.FilterMessage("cannot list").Len(); got != 2 {
+			t.Errorf("%d lines about two failures, want 2", got)
 		}
 		select {
 		case <-changed:

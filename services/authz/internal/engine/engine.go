@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -43,7 +44,7 @@ type Snapshot struct {
 
 	items     map[key]*Entry // nil: replicas disagree
 	templates []template
-	pending   []string                       // name prefixes of backends never listed
+	pending   []*gatewayv1.BackendCatalog    // never listed
 	lists     map[listKey][]*policy.Prepared // as each replica orders them
 	callers   callers
 }
@@ -164,8 +165,8 @@ func (e *Engine) rebuild() {
 			}
 		})
 		for _, b := range c.Backends {
-			if b.State == gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED {
-				s.pending = append(s.pending, b.NamePrefix)
+			if b.State == starting || b.State == failed {
+				s.pending = append(s.pending, b)
 			}
 		}
 	}
@@ -275,24 +276,42 @@ func each(c *Catalog, f func(*gatewayv1.BackendCatalog, mcpwire.ItemKind, *gatew
 	}
 }
 
-// Resolve finds what an advertised name or URI stands for. starting: unknown now, but a backend that was never listed
-// may own it.
-func (s *Snapshot) Resolve(kind mcpwire.ItemKind, name string) (entry *Entry, starting bool) {
+// Absence says why a name may be unknown although it is somebody's.
+type Absence uint8
+
+const (
+	None     Absence = iota // it is nobody's
+	Starting                // a backend that may own it was not listed yet
+	Failed                  // and could not be
+)
+
+const (
+	starting = gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED
+	failed   = gatewayv1.BackendState_BACKEND_STATE_FAILED
+)
+
+// Resolve finds what an advertised name or URI stands for, or why there may be something that is not known now.
+func (s *Snapshot) Resolve(kind mcpwire.ItemKind, name string) (*Entry, Absence) {
 	if entry, known := s.items[key{kind, name}]; known {
-		return entry, false
+		return entry, None
 	}
 	if kind == mcpwire.ItemResource {
 		if entry := s.byTemplate(name); entry != nil {
-			return entry, false
+			return entry, None
 		}
 	}
-	for _, prefix := range s.pending {
+	why := None
+	for _, b := range s.pending {
 		// Resources keep their URIs: any of them may be the missing backend's.
-		if kind == mcpwire.ItemResource || len(name) >= len(prefix) && name[:len(prefix)] == prefix {
-			return nil, true
+		switch {
+		case kind != mcpwire.ItemResource && !strings.HasPrefix(name, b.NamePrefix):
+		case b.State == starting:
+			return nil, Starting
+		default:
+			why = Failed
 		}
 	}
-	return nil, false
+	return nil, why
 }
 
 // byTemplate finds the one backend whose templates (RFC 6570) match an unlisted URI. Policy judges the URI itself; a

@@ -44,6 +44,8 @@ func backendOf(name string, items ...string) *gatewayv1.BackendCatalog {
 			b.Resources = append(b.Resources, it)
 		case "template":
 			b.ResourceTemplates = append(b.ResourceTemplates, it)
+		case "failed":
+			b.State = gatewayv1.BackendState_BACKEND_STATE_FAILED
 		default:
 			b.State = gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED
 		}
@@ -76,7 +78,7 @@ func TestResolve(t *testing.T) {
 		catalogs []*Catalog
 		kind     mcpwire.ItemKind
 		item     string
-		want     string // backend/original, starting, or empty
+		want     string // backend/original, starting, failed, or empty
 		disputed []string
 	}{
 		{"known", []*Catalog{catalogOf("1", backendOf("a", "tool a_x=x"))}, mcpwire.ItemTool, "a_x", "a/x", nil},
@@ -118,6 +120,9 @@ func TestResolve(t *testing.T) {
 		{"an endless URI", []*Catalog{catalogOf("1", backendOf("a", "template r://{id}"))}, mcpwire.ItemResource, "r://" + strings.Repeat("x", 8<<10), "", nil},
 
 		{"may be of a backend never listed", []*Catalog{catalogOf("1", backendOf("b", "never"))}, mcpwire.ItemTool, "b_x", "starting", nil},
+		{"may be of a backend that failed", []*Catalog{catalogOf("1", backendOf("b", "failed"), backendOf("c", "never"))}, mcpwire.ItemTool, "b_x", "failed", nil},
+		{"is of no backend that failed", []*Catalog{catalogOf("1", backendOf("b", "failed"))}, mcpwire.ItemTool, "a_x", "", nil},
+		{"one failed, another starts", []*Catalog{catalogOf("1", backendOf("b", "failed"), backendOf("c", "never"))}, mcpwire.ItemResource, "r://x", "starting", nil},
 		{"cannot be", []*Catalog{catalogOf("1", backendOf("b", "never"))}, mcpwire.ItemTool, "a_x", "", nil},
 		{"any resource may be", []*Catalog{catalogOf("1", backendOf("b", "never"))}, mcpwire.ItemResource, "r://x", "starting", nil},
 		{"without prefixes any name may be", []*Catalog{catalogOf("1", &gatewayv1.BackendCatalog{Name: "b", State: gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED})},
@@ -127,11 +132,11 @@ func TestResolve(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e, disputed := newEngine(t, permitAll, tt.catalogs...)
-			entry, starting := e.Snapshot().Resolve(tt.kind, tt.item)
+			entry, absence := e.Snapshot().Resolve(tt.kind, tt.item)
 			got := ""
 			switch {
-			case starting:
-				got = "starting"
+			case absence != None:
+				got = map[Absence]string{Starting: "starting", Failed: "failed"}[absence]
 			case entry != nil:
 				got = entry.Target.Backend + "/" + entry.Target.Name
 			}

@@ -36,6 +36,7 @@ var (
 	notReady      = refuseRequest(503, mcpwire.CodeInternal, "not_ready", "the gateway is starting: try again")
 	noDecision    = refuseRequest(503, mcpwire.CodeInternal, "no_decision", "the gateway cannot decide: try again")
 	startingUp    = refuseRequest(503, mcpwire.CodeInternal, "starting", "the server behind this name is starting: try again")
+	notAvailable  = refuseRequest(503, mcpwire.CodeInternal, "unavailable", "the server behind this name is not available")
 )
 
 // forbiddenFamily refuses what a policy forbids of a family, as the transport has it for each kind of message: a request

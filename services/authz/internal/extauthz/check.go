@@ -199,10 +199,13 @@ func (s *Server) judge(r *request, out *outcome) {
 		}
 	}
 
-	entry, starting := snap.Resolve(msg.Item, msg.Name)
+	entry, absence := snap.Resolve(msg.Item, msg.Name)
 	switch {
-	case starting:
+	case absence == engine.Starting:
 		out.answer = startingUp
+		return
+	case absence == engine.Failed:
+		out.answer = notAvailable
 		return
 	case entry == nil:
 		out.answer = unknownItem(msg, "unknown_item")
