@@ -25,6 +25,7 @@ const (
 	defaultMaxLine = 16 << 20
 	stopPatience   = 2 * time.Second        // after closing stdin, and again after SIGTERM
 	drainPatience  = 200 * time.Millisecond // for what is left in the pipe when the child has exited
+	finishPatience = 5 * time.Second        // for the rest of a line that was begun
 	stderrLines    = 20
 	stderrBytes    = 4 << 10
 )
@@ -219,8 +220,9 @@ func (p *Process) Read() ([]byte, error) {
 	}
 }
 
-// Write sends one JSON text as a line. It waits while the child does not read, until ctx ends; a message
-// written in part only leaves the child unusable, and it is killed.
+// Write sends one JSON text as a line. It waits while the child does not read, until ctx ends. What was begun is
+// written to its end even then, in the background: half a line would leave the child unusable. One that does not read
+// the rest for finishPatience is killed.
 func (p *Process) Write(ctx context.Context, msg []byte) error {
 	line := make([]byte, len(msg)+1)
 	for i, c := range msg {
@@ -232,7 +234,6 @@ func (p *Process) Write(ctx context.Context, msg []byte) error {
 	line[len(msg)] = '\n'
 	select {
 	case p.writing <- struct{}{}:
-		defer func() { <-p.writing }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-p.done:
@@ -244,17 +245,17 @@ func (p *Process) Write(ctx context.Context, msg []byte) error {
 		p.in.SetWriteDeadline(time.Now())
 		close(expired)
 	})
-	defer func() {
-		if !stop() {
-			<-expired // else this message's end would be that of the next one's
-		}
-	}()
 	n, err := p.in.Write(line)
+	if !stop() {
+		<-expired // else this message's end would be that of the next one's
+	}
+	if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		go p.finish(line[n:])
+		return context.Cause(ctx)
+	}
+	<-p.writing
 	if err == nil {
 		return nil
-	}
-	if n > 0 {
-		killGroup(p.cmd.Process.Pid, syscall.SIGKILL)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -265,6 +266,15 @@ func (p *Process) Write(ctx context.Context, msg []byte) error {
 	case <-time.After(drainPatience):
 		return fmt.Errorf("writing to the server: %w", err)
 	}
+}
+
+// finish writes the rest of a line whose writer is gone, and lets the next one write.
+func (p *Process) finish(rest []byte) {
+	p.in.SetWriteDeadline(time.Now().Add(finishPatience))
+	if _, err := p.in.Write(rest); err != nil {
+		killGroup(p.cmd.Process.Pid, syscall.SIGKILL)
+	}
+	<-p.writing
 }
 
 // Said are the child's last lines on stderr, in one.

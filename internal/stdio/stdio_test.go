@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,15 +168,32 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestBackPressure: a child that does not read holds a writer up until its context ends, and is of no use after.
+// TestBackPressure: a child that does not read holds a writer up until its context ends. If it reads on after all, the
+// next message follows whole; if it never does, it is of no use.
 func TestBackPressure(t *testing.T) {
-	p := startShell(t, Config{}, `sleep 60`)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	err := p.Write(ctx, bytes.Repeat([]byte("x"), 1<<20))
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
+	long := bytes.Repeat([]byte("x"), 1<<20)
+	cut := func(p *Process) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := p.Write(ctx, long); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
 	}
+	gate := filepath.Join(t.TempDir(), "gate")
+	p := startShell(t, Config{}, `until [ -e `+gate+` ]; do sleep 0.05; done; exec cat`)
+	cut(p)
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go p.Write(t.Context(), []byte("next"))
+	for _, want := range []string{string(long), "next"} {
+		if got, err := p.Read(); err != nil || string(got) != want {
+			t.Errorf("got %.20q of %d bytes, %v", got, len(got), err)
+		}
+	}
+
+	p = startShell(t, Config{}, `exec sleep 600`)
+	cut(p)
 	select {
 	case <-p.Done():
 	case <-time.After(await.Limit):

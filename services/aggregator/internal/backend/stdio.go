@@ -107,6 +107,10 @@ func (l *stdioLink) introduce(ctx context.Context) error {
 // exchange writes a request and takes from the mailbox what comes for it.
 func (l *stdioLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
 	box := &mailbox{id: string(out.id), wake: make(chan struct{}, 1)}
+	switch out.method {
+	case "tools/call", "prompts/get", "resources/read":
+		box.asks = true
+	}
 	l.mu.Lock()
 	if l.err != nil {
 		l.mu.Unlock()
@@ -187,7 +191,8 @@ func (l *stdioLink) end(err error) {
 }
 
 // route hands one message to the call it belongs to. Responses name it by id, progress by token. Of the rest nobody
-// can say: it goes to the call that began last, since a request of the server is part of one (AG-26), or outside.
+// can say: a request of the server is part of a call (AG-26), most likely of the last one begun in which servers ask, and
+// what else there is of the last one begun. Without such a call it is outside of any.
 func (l *stdioLink) route(r mcpwire.Reply) {
 	var box *mailbox
 	l.mu.Lock()
@@ -203,8 +208,10 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 		box = l.callOf(params.Raw("progressToken"))
 	case l.b.cfg.Shared, r.Kind == mcpwire.KindRequest && !l.b.mayAsk(r.Method), r.Method == "notifications/resources/updated", mcpwire.IsListChanged(r.Method):
 	default:
-		if n := len(l.calls); n > 0 {
-			box = l.calls[n-1]
+		for _, b := range l.calls {
+			if r.Kind != mcpwire.KindRequest || b.asks {
+				box = b
+			}
 		}
 	}
 	l.mu.Unlock()

@@ -131,6 +131,32 @@ func TestStdioFailures(t *testing.T) {
 	})
 }
 
+// TestStdioQuestion: a question of a child is part of the last call in which servers ask.
+func TestStdioQuestion(t *testing.T) {
+	mailboxes := []*mailbox{
+		{id: "1", asks: true, wake: make(chan struct{}, 1)},
+		{id: "2", asks: true, wake: make(chan struct{}, 1)},
+		{id: "3", wake: make(chan struct{}, 1)},
+	}
+	l := &stdioLink{b: New(Config{}), calls: mailboxes}
+	for i, text := range []string{
+		2: `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`,
+		1: `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}`,
+		0: `{"jsonrpc":"2.0","id":1,"result":{}}`,
+	} {
+		r, err := mcpwire.ParseReply([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.route(r)
+		for j, box := range mailboxes {
+			if got, _ := box.take(); (len(got) > 0) != (i == j) {
+				t.Errorf("%s: call %d got %q", text, j+1, got)
+			}
+		}
+	}
+}
+
 func TestStdioElicitation(t *testing.T) {
 	b := script(t, `printf '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n'; read -r answer; printf '{"jsonrpc":"2.0","id":%s,"result":{"got":%s}}\n' "$id" "$answer"`, 0)
 	s := session(t, b, mcpwire.EraLegacy)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -59,6 +60,34 @@ func TestDeclines(t *testing.T) {
 	wait(t, listed, func(struct{}) bool { return true })
 	if got := inFlight.Load(); got == 0 || got > maxDeclines {
 		t.Errorf("%d answers are on their way to the backend, want 1 to %d", got, maxDeclines)
+	}
+}
+
+// TestLateAnswer: a server may ask and not wait with the result of the call; the answer reaches it all the same, once.
+func TestLateAnswer(t *testing.T) {
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
+		"tools/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"tools":[{"name":"x","inputSchema":{"type":"object"}}]}}`),
+		"tools/call": mcptest.SSE(`data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}` + "\n\n" +
+			`data: {"jsonrpc":"2.0","id":ID,"result":{"content":[]}}` + "\n\n"),
+	})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
+	id := w.open(t, "ann", `{"elicitation":{}}`)
+	if got := w.send(t, legacy(id, "1", "tools/call", toolCall("a_x"))); !strings.Contains(got.body, `"id":"vmcp-1"`) || !strings.Contains(got.body, `"content":[]`) {
+		t.Fatal(got)
+	}
+	for range 2 {
+		if got := w.send(t, ask{session: id, body: `{"jsonrpc":"2.0","id":"vmcp-1","result":{"action":"accept"}}`}); got.status != 202 {
+			t.Errorf("the answer: %d", got.status)
+		}
+	}
+	var answers []string
+	for _, r := range h.Requests() {
+		if r.Method == "" && r.HTTP == "POST" {
+			answers = append(answers, string(r.Body))
+		}
+	}
+	if want := []string{`{"jsonrpc":"2.0","id":"q","result":{"action":"accept"}}`}; !slices.Equal(answers, want) {
+		t.Errorf("the backend got %q, want %q", answers, want)
 	}
 }
 
