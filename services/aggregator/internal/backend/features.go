@@ -52,6 +52,13 @@ func (b *Backend) offered(capabilities []byte) []byte {
 	})...)
 }
 
+// canBeAsked says whether a legacy client with these capabilities can be asked anything by this backend.
+func (b *Backend) canBeAsked(capabilities []byte) bool {
+	offered := b.offered(capabilities)
+	o, err := mcpwire.ParseObject(offered, 0, len(offered))
+	return err == nil && (o.Raw("elicitation") != nil || o.Raw("sampling") != nil || o.Raw("roots") != nil)
+}
+
 // asksTooMuch names a question of an input_required result that the client may not be asked (MR-3).
 func (b *Backend) asksTooMuch(result mcpwire.Object) (method string, is bool) {
 	at, ok := result.Find("inputRequests")

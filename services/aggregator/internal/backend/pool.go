@@ -89,6 +89,8 @@ func (b *Backend) Session(opts SessionOptions) *Session {
 	c := b.conns[key]
 	if c == nil {
 		c = newConn(b, key, opts)
+		// Many servers ask on the standalone stream, and a call waits for the answer: without the stream, for ever.
+		c.listens = opts.OnMessage != nil && b.canBeAsked(opts.Capabilities)
 		if b.conns == nil {
 			c.closed = true
 		} else {

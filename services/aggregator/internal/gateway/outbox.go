@@ -25,6 +25,9 @@ func (s *session) follow() (o outbox, ok bool) {
 	}
 	s.outbox.close()
 	s.outbox = outbox{make(chan []byte, 64), make(chan struct{})}
+	for _, b := range s.backends {
+		b.Listen()
+	}
 	return s.outbox, true
 }
 

@@ -91,6 +91,48 @@ func TestLateAnswer(t *testing.T) {
 	}
 }
 
+// TestStandalone: a backend's standalone stream is open where somebody gets what comes there: a client that follows its
+// own, before or after the first call, or one that said that it can be asked, which is then told that nobody listens.
+func TestStandalone(t *testing.T) {
+	h := mcptest.NewRaw(t, mcptest.Legacy, map[string]mcptest.Answer{
+		"GET":        {Type: "text/event-stream", Hold: true},
+		"tools/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"tools":[{"name":"x","inputSchema":{"type":"object"}}]}}`),
+		"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}`),
+	})
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
+	// calls makes a call and returns the session in which the backend got it.
+	calls := func(id string) string {
+		t.Helper()
+		if got := w.send(t, legacy(id, "1", "tools/call", toolCall("a_x"))); got.status != 200 {
+			t.Fatal(got)
+		}
+		requests := h.Requests()
+		for i := range requests {
+			if r := requests[len(requests)-1-i]; r.Method == "tools/call" {
+				return r.Header.Get("Mcp-Session-Id")
+			}
+		}
+		return ""
+	}
+	streams := func(session string) bool {
+		return slices.ContainsFunc(h.Requests(), func(r mcptest.Request) bool {
+			return r.HTTP == "GET" && r.Header.Get("Mcp-Session-Id") == session
+		})
+	}
+	quiet := calls(w.open(t, "ann", `{"roots":{}}`)) // of roots the backend is not told
+	asked := calls(w.open(t, "ann", `{"elicitation":{}}`))
+	before, after := w.open(t, "ann", `{}`), w.open(t, "ann", `{}`)
+	w.get(t, before, nil)
+	follows := []string{asked, calls(before), calls(after)}
+	w.get(t, after, nil)
+	for _, session := range follows {
+		await.That(t, "the stream is open", func() bool { return streams(session) })
+	}
+	if streams(quiet) {
+		t.Error("a stream is open that nobody can be told of")
+	}
+}
+
 // TestUnsolicited: what a backend sends by itself goes to the open stream of the session that it is for, as far as the
 // caller may have it; a question with no stream open is refused.
 func TestUnsolicited(t *testing.T) {

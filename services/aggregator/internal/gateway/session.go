@@ -53,6 +53,9 @@ func (s *session) backend(name string) (b *backend.Session, fresh bool) {
 		ClientInfo: s.hello.ClientInfo, Capabilities: s.hello.Capabilities,
 		OnMessage: func(m mcpwire.Reply, from backend.Origin) { s.unsolicited(box, from, m) },
 	})
+	if s.outbox.box != nil {
+		box.Listen()
+	}
 	s.backends[name] = box
 	return box, true
 }
