@@ -1,6 +1,8 @@
 package mcptest
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"maps"
@@ -23,6 +25,8 @@ type Answer struct {
 	Body   string
 	Hold   bool // keep the response open after Body until the client goes away, and write there what Push sends
 	Reset  bool // reset the connection after Body
+	Gzip   bool // compress Body, whatever the client accepts
+	Old    bool // answer 200 in HTTP/1.0, with an end of the connection in place of a length
 }
 
 // NoType is the Type of an answer that says none.
@@ -35,7 +39,7 @@ func SSE(body string) Answer { return Answer{Type: "text/event-stream", Body: bo
 func JSON(body string) Answer { return Answer{Body: body} }
 
 // NewRaw starts a hand-written server, free of any SDK. answers is keyed by JSON-RPC method, or GET or DELETE for
-// those HTTP methods. What is not in answers behaves: server/discover and initialize as era says, notifications are
+// those HTTP methods, or a path, or for one version only by "initialize" and that version. What is not in answers behaves: server/discover and initialize as era says, notifications are
 // accepted, everything else is -32601.
 func NewRaw(tb testing.TB, era Era, answers map[string]Answer) *HTTP {
 	tb.Helper()
@@ -105,7 +109,8 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 		ID     json.RawMessage
 		Method string
 		Params struct {
-			Meta struct{ ProgressToken json.RawMessage } `json:"_meta"`
+			Meta            struct{ ProgressToken json.RawMessage } `json:"_meta"`
+			ProtocolVersion string
 		}
 	}
 	json.Unmarshal(body, &req)
@@ -113,7 +118,13 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 	if r.Method != http.MethodPost {
 		key = r.Method
 	}
-	answer, ok := answers[key]
+	answer, ok := answers[r.URL.Path]
+	if !ok {
+		answer, ok = answers[key+" "+req.Params.ProtocolVersion]
+	}
+	if !ok {
+		answer, ok = answers[key]
+	}
 	switch {
 	case ok:
 	case req.ID == nil || req.Method == "":
@@ -141,10 +152,28 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 	if w.Header().Set("Content-Type", answer.Type); answer.Type == NoType {
 		w.Header()["Content-Type"] = nil
 	}
+	text := fill.Replace(answer.Body)
+	if answer.Old {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err) // HTTP/1.1 only
+		}
+		io.WriteString(conn, "HTTP/1.0 200 OK\r\nContent-Type: "+answer.Type+"\r\n\r\n"+text)
+		conn.Close()
+		return
+	}
+	if answer.Gzip {
+		w.Header().Set("Content-Encoding", "gzip")
+		var b bytes.Buffer
+		zip := gzip.NewWriter(&b)
+		io.WriteString(zip, text)
+		zip.Close()
+		text = b.String()
+	}
 	if answer.Status != 0 {
 		w.WriteHeader(answer.Status)
 	}
-	io.WriteString(w, fill.Replace(answer.Body))
+	io.WriteString(w, text)
 	http.NewResponseController(w).Flush()
 	switch {
 	case answer.Hold:

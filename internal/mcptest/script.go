@@ -14,7 +14,7 @@ const scriptVariable = "MCPTEST_SCRIPT"
 
 // NewScript is NewRaw over stdio: a command and its environment. It is the test's own program once more, whose TestMain
 // has to call PlayScript. Of an answer the body counts, in which nothing is added but the end of its last line; an empty
-// one says nothing. The answer to "start" is written before anything is read.
+// one says nothing, and -LONG in it is longer than a line may be. The answer to "start" is written before anything is read.
 func NewScript(tb testing.TB, answers map[string]Answer) (command []string, name, value string) {
 	tb.Helper()
 	program, err := os.Executable()
@@ -49,7 +49,11 @@ func PlayScript() {
 	}
 	say := func(body []byte, id json.RawMessage, n int) {
 		if len(body) > 0 {
-			os.Stdout.WriteString(strings.NewReplacer("ID", string(id), "-N", "-"+strconv.Itoa(n)).Replace(string(body)) + "\n")
+			text := strings.NewReplacer("ID", string(id), "-N", "-"+strconv.Itoa(n)).Replace(string(body))
+			if before, after, ok := strings.Cut(text, "-LONG"); ok {
+				text = before + strings.Repeat("-", 17<<20) + after
+			}
+			os.Stdout.WriteString(text + "\n")
 		}
 	}
 	say(bodies["start"], nil, 0)
@@ -58,10 +62,14 @@ func PlayScript() {
 		var req struct {
 			ID     json.RawMessage
 			Method string
+			Params struct{ ProtocolVersion string }
 		}
 		json.Unmarshal(in.Bytes(), &req)
 		seen[req.Method]++
-		body, ok := bodies[req.Method]
+		body, ok := bodies[req.Method+" "+req.Params.ProtocolVersion]
+		if !ok {
+			body, ok = bodies[req.Method]
+		}
 		if !ok && req.ID != nil && req.Method != "" {
 			body = []byte(unknownMethod)
 		}

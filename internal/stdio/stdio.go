@@ -47,11 +47,12 @@ type Config struct {
 
 // Process is a running child. Write, Stop, Done and Err are safe for concurrent use, Read is for one goroutine.
 type Process struct {
-	cmd     *exec.Cmd
-	maxLine int
-	out     *bufio.Reader
-	outFile *os.File
-	line    []byte
+	cmd      *exec.Cmd
+	maxLine  int
+	out      *bufio.Reader
+	outFile  *os.File
+	line     []byte
+	skipping bool // the rest of a line that was too long comes
 
 	writing chan struct{} // a lock that a context can give up waiting for
 	in      *os.File
@@ -63,7 +64,7 @@ type Process struct {
 	stopOnce sync.Once
 }
 
-// ErrLineTooLong is what Read returns for a line over the limit. The stream cannot be read any further.
+// ErrLineTooLong is what Read returns for a line over the limit. The next Read goes on after that line.
 var ErrLineTooLong = errors.New("the server wrote a line that is too long")
 
 // Start runs the command in a process group of its own. On Linux the child is killed when this process dies.
@@ -197,7 +198,14 @@ func (p *Process) Read() ([]byte, error) {
 		p.line = p.line[:0]
 		for {
 			part, err := p.out.ReadSlice('\n')
+			if p.skipping {
+				p.skipping = err == bufio.ErrBufferFull
+				if err == nil || p.skipping {
+					continue
+				}
+			}
 			if len(p.line)+len(part) > p.maxLine {
+				p.skipping, p.line = err == bufio.ErrBufferFull, nil
 				return nil, ErrLineTooLong
 			}
 			if err == bufio.ErrBufferFull {

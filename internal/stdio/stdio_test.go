@@ -57,14 +57,11 @@ func TestLines(t *testing.T) {
 }
 
 func TestLineEnds(t *testing.T) {
-	p := startShell(t, Config{MaxLine: 10}, `printf 'a\r\n\n  \nb\n1234567890123\n'`)
-	for _, want := range []string{"a", "b"} {
-		if got, err := p.Read(); err != nil || string(got) != want {
-			t.Errorf("got %q, %v", got, err)
+	p := startShell(t, Config{MaxLine: 10}, `printf 'a\r\n\n  \nb\n1234567890123\nc\n%0100000d\nd\n' 0`)
+	for _, want := range []string{"a", "b", "", "c", "", "d"} {
+		if got, err := p.Read(); string(got) != want || (err != nil) != (want == "") || err != nil && err != ErrLineTooLong {
+			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
-	}
-	if _, err := p.Read(); err != ErrLineTooLong {
-		t.Errorf("a long line: %v", err)
 	}
 	p = startShell(t, Config{}, `printf 'whole\ncut'`)
 	p.Read()

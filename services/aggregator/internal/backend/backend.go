@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,8 +61,9 @@ type Backend struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	facts   atomic.Pointer[facts] // nil: era unknown
-	probing chan struct{}         // one probe at a time (BR-4)
+	facts   atomic.Pointer[facts]   // nil: era unknown
+	moved   atomic.Pointer[url.URL] // where its URL leads, but for a slash; nil: nowhere else
+	probing chan struct{}           // one probe at a time (BR-4)
 	schemas atomic.Pointer[schemas]
 
 	lister  *conn         // the session of List

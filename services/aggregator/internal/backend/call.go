@@ -124,7 +124,7 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 func (c *call) respond(r mcpwire.Reply, status int) error {
 	b := c.b
 	// An error of a request that could not be read has no id; on the stream of one request it can only be that one's.
-	if string(r.ID) != string(c.id) && !(r.ID == nil && r.ErrorSpan.Exists()) {
+	if !isID(r.ID, string(c.id)) && !(r.ID == nil && r.ErrorSpan.Exists()) {
 		return b.errorf(ErrInvalidReply, true, "the response has another id")
 	}
 	if c.cancelled.Load() { // whatever it still says

@@ -11,7 +11,7 @@ import (
 
 func TestClassify(t *testing.T) {
 	rpc := func(code, status int) error { return fmt.Errorf("asking: %w", &rpcError{code: code, status: status}) }
-	http := func(status int) error { return &Error{Kind: ErrUnavailable, Err: &statusError{status}} }
+	http := func(status int) error { return &Error{Kind: ErrUnavailable, Err: &statusError{status: status}} }
 	gone := verdict{repeat: true, drop: true}
 	otherEra := verdict{repeat: true, reprobe: true, drop: true}
 	doubt := verdict{reprobe: true, drop: true}

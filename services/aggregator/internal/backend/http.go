@@ -76,7 +76,11 @@ func (l *httpLink) request(ctx context.Context, method string, body []byte, extr
 	if l.session != "" {
 		h["Mcp-Session-Id"] = []string{l.session}
 	}
-	r := &http.Request{Method: method, URL: l.url, Host: l.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h}
+	to := l.url
+	if moved := l.b.moved.Load(); moved != nil {
+		to = moved
+	}
+	r := &http.Request{Method: method, URL: to, Host: to.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h}
 	if method == http.MethodPost {
 		h["Content-Type"] = contentJSON
 		h["Accept"] = acceptBoth
@@ -96,7 +100,7 @@ var (
 
 // exchange posts a request and hands each message that comes for it to recv, the response last.
 func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
-	resp, err := l.b.transport.RoundTrip(l.request(ctx, http.MethodPost, out.body, out.header))
+	resp, err := l.send(ctx, http.MethodPost, out.body, out.header)
 	if err != nil {
 		return err
 	}
@@ -105,25 +109,23 @@ func (l *httpLink) exchange(ctx context.Context, out *outgoing, recv receiver) e
 		out.onHeader(resp.Header)
 	}
 
-	contentType := resp.Header.Get("Content-Type")
+	kind := kindOf(resp)
 	switch {
 	case resp.StatusCode == http.StatusNotFound && l.session != "":
 		return errSessionGone
-	case resp.StatusCode >= 300 && !(resp.StatusCode >= 400 && isJSON(contentType)), refusesUs(resp.StatusCode):
+	case resp.StatusCode >= 300 && !(resp.StatusCode >= 400 && kind == isJSON), refusesUs(resp.StatusCode):
 		return l.statusError(resp)
-	case isJSON(contentType):
+	case kind == isJSON:
 		return l.receiveJSON(resp, recv)
-	case strings.HasPrefix(contentType, "text/event-stream") && resp.StatusCode == http.StatusOK:
+	case kind == isEvents && resp.StatusCode == http.StatusOK:
 		if err := l.receiveEvents(ctx, resp.Body, recv); err != nil {
 			return err
 		}
 		drain(resp.Body)
 		return nil
 	}
-	return l.b.errorf(ErrInvalidReply, true, "a request was answered with status %d and content type %q", resp.StatusCode, contentType)
+	return l.b.errorf(ErrInvalidReply, true, "a request was answered with status %d and content type %q", resp.StatusCode, contentType(resp))
 }
-
-func isJSON(contentType string) bool { return strings.HasPrefix(contentType, "application/json") }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
@@ -145,7 +147,7 @@ func (l *httpLink) receiveJSON(resp *http.Response, recv receiver) error {
 	if n > maxMessage {
 		return l.b.errorf(ErrInvalidReply, true, "%w", errTooLong)
 	}
-	reply, err := mcpwire.ParseReply(buf.Bytes())
+	reply, err := parse(buf.Bytes())
 	if resp.StatusCode >= 400 && (err != nil || !reply.ErrorSpan.Exists()) { // a proxy's page, not a JSON-RPC error
 		return l.statusError(resp)
 	}
@@ -166,7 +168,10 @@ func (l *httpLink) receiveEvents(ctx context.Context, body io.Reader, recv recei
 		data, err := stream.next()
 		if err == nil {
 			resumes = 0
-			reply, err := mcpwire.ParseReply(data)
+			reply, err := parse(data)
+			if err != nil && isNoise(data) {
+				continue
+			}
 			if err != nil {
 				return l.b.errorf(ErrInvalidReply, true, "reading an event: %w", err)
 			}
@@ -220,11 +225,11 @@ func (l *httpLink) open(ctx context.Context, lastEventID string) (io.ReadCloser,
 	if lastEventID != "" {
 		extra["Last-Event-Id"] = []string{lastEventID}
 	}
-	resp, err := l.b.transport.RoundTrip(l.request(ctx, http.MethodGet, nil, extra))
+	resp, err := l.send(ctx, http.MethodGet, nil, extra)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+	if resp.StatusCode != http.StatusOK || !strings.EqualFold(contentType(resp), "text/event-stream") {
 		defer resp.Body.Close()
 		return nil, l.statusError(resp)
 	}
@@ -241,7 +246,7 @@ func drain(body io.ReadCloser) {
 
 // post sends a message that has no answer: a notification or a response (HT-3).
 func (l *httpLink) post(ctx context.Context, body []byte, header http.Header) error {
-	resp, err := l.b.transport.RoundTrip(l.request(ctx, http.MethodPost, body, header))
+	resp, err := l.send(ctx, http.MethodPost, body, header)
 	if err != nil {
 		return err
 	}
@@ -252,7 +257,7 @@ func (l *httpLink) post(ctx context.Context, body []byte, header http.Header) er
 	case resp.StatusCode >= 300:
 		return l.statusError(resp)
 	}
-	io.CopyN(io.Discard, resp.Body, 4<<10)
+	drain(resp.Body) // some servers open a stream all the same
 	return nil
 }
 
@@ -263,7 +268,7 @@ func (l *httpLink) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), partingTimeout)
 	defer cancel()
-	resp, err := l.b.transport.RoundTrip(l.request(ctx, http.MethodDelete, nil, nil))
+	resp, err := l.send(ctx, http.MethodDelete, nil, nil)
 	if err == nil {
 		io.CopyN(io.Discard, resp.Body, 4<<10)
 		resp.Body.Close()

@@ -40,13 +40,21 @@ func (c *conn) startListening(l link) {
 	c.b.running.Go(func() { c.listen(ctx, h) })
 }
 
-// listen reads the standalone stream and opens it again when it ends, until the backend says that it has none.
+// again is how long to wait before the stream is opened once more, after so many times in a row that it brought nothing
+// and ended soon; false: there is no such stream.
+func again(retry time.Duration, fruitless int) (time.Duration, bool) {
+	return min(retry<<fruitless, 5*time.Minute), fruitless < 12
+}
+
+// listen reads the standalone stream and opens it again when it ends, until the backend says or shows that it has none.
 func (c *conn) listen(ctx context.Context, l *httpLink) {
+	const soon = 10 * time.Second
 	id, retry := "", resumeDelay
-	for {
+	for fruitless := 0; ; fruitless++ {
+		began := time.Now()
 		body, err := l.open(ctx, id)
 		var status *statusError
-		if errors.As(err, &status) && status.status >= 400 && status.status < 500 {
+		if errors.As(err, &status) && status.status < 500 {
 			c.b.log.Debug("the backend has no standalone stream", zap.Error(err))
 			return
 		}
@@ -57,7 +65,11 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 				if err != nil {
 					break
 				}
-				r, err := mcpwire.ParseReply(data)
+				fruitless = 0
+				r, err := parse(data)
+				if err != nil && isNoise(data) {
+					continue
+				}
 				if err != nil {
 					c.b.log.Warn("the backend sent an invalid message on its standalone stream", zap.Error(err))
 					continue
@@ -73,11 +85,19 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 			if stream.retry > 0 {
 				retry = min(stream.retry, longestRetry)
 			}
+			if time.Since(began) > soon {
+				fruitless = 0
+			}
+		}
+		pause, more := again(retry, fruitless)
+		if !more {
+			c.b.log.Info("the backend's standalone stream brings nothing; it is not opened any more", zap.Error(err))
+			return
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(retry):
+		case <-time.After(pause):
 		}
 	}
 }

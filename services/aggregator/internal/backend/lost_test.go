@@ -80,6 +80,21 @@ func TestEraChange(t *testing.T) {
 	}
 }
 
+// TestAgain: a standalone stream that brings nothing is asked for ever more seldom, and at last no more.
+func TestAgain(t *testing.T) {
+	total, n := time.Duration(0), 0
+	for ; ; n++ {
+		pause, more := again(time.Second, n)
+		if !more {
+			break
+		}
+		total += pause
+	}
+	if first, _ := again(time.Second, 0); first != time.Second || n != 12 || total < 10*time.Minute || total > time.Hour {
+		t.Errorf("%d tries in %v, the first after %v", n, total, first)
+	}
+}
+
 func methods(h *mcptest.HTTP) []string {
 	var out []string
 	for _, r := range h.Requests() {
@@ -101,8 +116,6 @@ func TestFailures(t *testing.T) {
 		{"redirect", mcptest.Fault{Method: "tools/call", Status: 307}, ErrUnavailable, true},
 		{"hang", mcptest.Fault{Method: "tools/call", Hang: true}, ErrTimeout, true},
 		{"reset after running", mcptest.Fault{Method: "tools/call", Reset: true}, ErrUnavailable, true},
-		{"probe 503", mcptest.Fault{Method: "server/discover", Status: 503}, ErrUnavailable, false},
-		{"probe hangs", mcptest.Fault{Method: "server/discover", Hang: true}, ErrTimeout, false},
 	} {
 		for _, client := range eras {
 			t.Run(test.name+" "+client.String(), func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,12 +18,16 @@ import (
 // probeAgain is how long a probe's answer is believed by List: backends upgrade (BR-3).
 const probeAgain = 5 * time.Minute
 
+// longestProbe is how long a server may think about server/discover. Some never answer what they do not know.
+const longestProbe = 10 * time.Second
+
 // legacyVersions are those that a backend may settle on, the one we ask for first.
 var legacyVersions = []string{mcpwire.Version20251125, mcpwire.Version20250618, "2025-03-26", "2024-11-05"}
 
 // facts are what a probe found out. At least one era is true.
 type facts struct {
 	modern, legacy bool
+	doubtful       bool // the probe proved nothing, and legacy is a guess: it is not kept unless initialize succeeds
 	at             time.Time
 	hello          *hello // of server/discover; nil for a legacy backend
 }
@@ -59,12 +64,18 @@ func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
 		l := &httpLink{b: b, url: u, wire: mcpwire.EraLegacy}
 		err = l.initialize(ctx, c)
 		if err == nil {
+			if f.doubtful {
+				b.facts.Store(&facts{legacy: true, at: time.Now()})
+			}
 			return l, nil
 		}
-		// The backend may have changed its era since the probe.
 		var refused *statusError
 		var rpc *rpcError
-		if attempt > 0 || !errors.As(err, &rpc) && !(errors.As(err, &refused) && refused.status >= 400 && refused.status < 500) {
+		if errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusMethodNotAllowed) {
+			err = fmt.Errorf("%w (is its URL right? A server that only has HTTP+SSE, the transport of 2024, answers so too)", err)
+		}
+		// The backend may have changed its era since the probe.
+		if attempt > 0 || f.doubtful || !errors.As(err, &rpc) && !(errors.As(err, &refused) && refused.status >= 400 && refused.status < 500) {
 			return nil, err
 		}
 		b.facts.CompareAndSwap(f, nil)
@@ -86,13 +97,34 @@ func (b *Backend) era(ctx context.Context, u *url.URL) (*facts, error) {
 		return f, nil
 	}
 	l := &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728}
-	f, err := b.discover(ctx, l)
+	probing, cancel := context.WithTimeoutCause(ctx, min(b.cfg.Timeout/2, longestProbe), ErrTimeout)
+	defer cancel()
+	f, err := b.discover(probing, l)
+	if err != nil && ctx.Err() == nil && isOdd(err) {
+		// Servers that know no such method hang, or fail in any way. What initialize says is then what counts.
+		b.log.Debug("the probe of the protocol era proved nothing", zap.Error(err))
+		return &facts{legacy: true, doubtful: true}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("probing the protocol era: %w", err)
 	}
 	b.log.Debug("probed the protocol era", zap.Bool("modern", f.modern), zap.Bool("legacy", f.legacy))
 	b.facts.Store(f)
 	return f, nil
+}
+
+// isOdd says of a failed probe that another request may fare better: somebody was reached, and did not ask for a login or
+// for less.
+func isOdd(err error) bool {
+	var dial *net.OpError
+	var status *statusError
+	switch {
+	case errors.As(err, &status):
+		return status.status != http.StatusUnauthorized && status.status != http.StatusProxyAuthRequired && status.status != http.StatusTooManyRequests
+	case errors.As(err, &dial):
+		return dial.Op != "dial"
+	}
+	return true
 }
 
 // discover asks server/discover over l and judges the answer. An error proves nothing.
@@ -150,12 +182,18 @@ func (b *Backend) initialize(ctx context.Context, l link, c *conn, onHeader func
 	if info == nil {
 		info = b.cfg.ClientInfo
 	}
-	params := object([]mcpwire.Field{
-		{Name: "protocolVersion", Value: mcpwire.Quote(version)},
-		{Name: "capabilities", Value: b.offered(c.opts.Capabilities)},
-		{Name: "clientInfo", Value: info},
-	})
-	r, err := b.queryHeader(ctx, l, c.mint(), "initialize", params, onHeader)
+	ask := func() (mcpwire.Reply, error) {
+		return b.queryHeader(ctx, l, c.mint(), "initialize", object([]mcpwire.Field{
+			{Name: "protocolVersion", Value: mcpwire.Quote(version)},
+			{Name: "capabilities", Value: b.offered(c.opts.Capabilities)},
+			{Name: "clientInfo", Value: info},
+		}), onHeader)
+	}
+	r, err := ask()
+	if other := otherVersion(err, version); other != "" {
+		version = other
+		r, err = ask()
+	}
 	if err != nil {
 		return "", nil, fmt.Errorf("initialize: %w", err)
 	}
@@ -163,11 +201,39 @@ func (b *Backend) initialize(ctx context.Context, l link, c *conn, onHeader func
 	if !ok {
 		return "", nil, b.errorf(ErrInvalidReply, false, "the result of initialize is no object")
 	}
-	version, _ = result.String("protocolVersion")
-	if !slices.Contains(legacyVersions, version) {
-		return "", nil, b.errorf(ErrInvalidReply, false, "initialize settled on a protocol version that is not supported here")
+	// A version that we do not know is one of the future or a mistake; we go on in that which we asked for.
+	if settled, _ := result.String("protocolVersion"); slices.Contains(legacyVersions, settled) {
+		version = settled
 	}
 	return version, newHello(result), nil
+}
+
+// otherVersion is the one to try after a server refused the first, instead of naming its own as it should: one that it
+// says it has, else an older one. Empty: this was about something else.
+func otherVersion(err error, asked string) string {
+	var rpc *rpcError
+	var status *statusError
+	switch {
+	case errors.As(err, &rpc):
+		data, _ := mcpwire.ParseObject(rpc.data, 0, len(rpc.data))
+		if has, _ := stringArray(data.Raw("supported")); len(has) > 0 {
+			for _, v := range legacyVersions {
+				if v != asked && slices.Contains(has, v) {
+					return v
+				}
+			}
+			return ""
+		}
+		if rpc.code != mcpwire.CodeInvalidParams && rpc.status != http.StatusBadRequest {
+			return ""
+		}
+	case !errors.As(err, &status) || status.status != http.StatusBadRequest:
+		return ""
+	}
+	if asked == mcpwire.Version20250618 {
+		return ""
+	}
+	return mcpwire.Version20250618
 }
 
 var initialized = []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)

@@ -55,7 +55,7 @@ func (b *Backend) queryHeader(ctx context.Context, l link, id mcpwire.RawID, met
 		case r.Kind == mcpwire.KindNotification:
 			b.noteListChange(r.Method)
 			return false, nil
-		case !bytes.Equal(r.ID, id) && !(r.ID == nil && r.ErrorSpan.Exists()):
+		case !isID(r.ID, string(id)) && !(r.ID == nil && r.ErrorSpan.Exists()):
 			return true, b.errorf(ErrInvalidReply, true, "the response to %s has another id", method)
 		case r.ErrorSpan.Exists():
 			o, _ := r.Error()

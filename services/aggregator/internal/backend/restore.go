@@ -16,7 +16,7 @@ func (h *hop) restoreToken(r mcpwire.Reply) ([]byte, bool) {
 		return nil, false
 	}
 	token, ok := params.Find("progressToken")
-	if !ok || !bytes.Equal(r.Body.Text[token.Start:token.End], h.id) {
+	if !ok || !isID(r.Body.Text[token.Start:token.End], string(h.id)) {
 		return nil, false
 	}
 	return mcpwire.Splice(r.Body.Text, mcpwire.Edit{Start: token.Start, End: token.End, With: h.token}), true

@@ -3,6 +3,7 @@ package backend
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"strconv"
@@ -19,6 +20,7 @@ type events struct {
 	r     *bufio.Reader
 	begun bool // the byte order mark is behind us
 	cr    bool // the last line ended in CR: an LF that follows belongs to it
+	ended bool // the last line had no end, and is behind us
 	line  []byte
 	data  []byte
 
@@ -29,23 +31,26 @@ type events struct {
 
 func newEvents(r io.Reader) *events { return &events{r: bufio.NewReader(r), limit: maxMessage} }
 
-// next returns the data of the next message event. It is valid until the next call. io.EOF ends the stream: an event
-// that its empty line did not complete is no event.
+// next returns the data of the next event, of whatever name: servers give answers names of their own. It is valid until
+// the next call. io.EOF ends the stream. An event that its empty line did not complete is one if its data is whole.
 func (e *events) next() ([]byte, error) {
 	e.data = e.data[:0]
-	hasData, isMessage, id := false, true, e.id
+	hasData, id := false, e.id
 	for {
 		line, err := e.readLine()
+		if err == io.EOF && hasData && json.Valid(e.data) {
+			return e.data, nil
+		}
 		if err != nil {
 			return nil, err
 		}
 		if len(line) == 0 {
 			e.id = id
-			if hasData && isMessage && len(e.data) > 0 {
+			if hasData && len(e.data) > 0 {
 				return e.data, nil
 			}
 			e.data = e.data[:0]
-			hasData, isMessage = false, true
+			hasData = false
 			continue
 		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
@@ -60,8 +65,6 @@ func (e *events) next() ([]byte, error) {
 			}
 			e.data = append(e.data, value...)
 			hasData = true
-		case "event":
-			isMessage = len(value) == 0 || string(value) == "message"
 		case "id":
 			if bytes.IndexByte(value, 0) < 0 {
 				id = string(value)
@@ -79,6 +82,10 @@ func (e *events) readLine() ([]byte, error) {
 	e.line = e.line[:0]
 	for {
 		if _, err := e.r.Peek(1); err != nil {
+			if err == io.EOF && len(e.line) > 0 && !e.ended {
+				e.ended = true
+				return e.line, nil
+			}
 			return nil, err
 		}
 		buf, _ := e.r.Peek(e.r.Buffered())

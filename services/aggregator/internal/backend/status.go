@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // refusesUs: these are about the gateway and its credentials, not about the client's request, whatever the body says.
@@ -25,17 +26,29 @@ func (l *httpLink) statusError(resp *http.Response) error {
 	case http.StatusTooManyRequests:
 		kind, ran = ErrBusy, false
 	}
-	return &Error{Backend: l.b.cfg.Name, Kind: kind, Ran: ran, Err: &statusError{resp.StatusCode}}
+	return &Error{Backend: l.b.cfg.Name, Kind: kind, Ran: ran, Err: &statusError{resp.StatusCode, l.detail(resp)}}
 }
 
-type statusError struct{ status int }
-
-func (e *statusError) Error() string {
-	if e.status < 400 {
-		return fmt.Sprintf("HTTP status %d: redirects are not followed", e.status)
+// detail is what makes a status plainer: where a redirect leads, without what may be secret in a URL, or the type of a
+// body that is not the one asked for.
+func (l *httpLink) detail(resp *http.Response) string {
+	const most = 200
+	what := ""
+	switch to := target(resp, l.url); {
+	case to != nil:
+		what = fmt.Sprintf(": redirects are not followed, and this one leads to %s://%s%s", to.Scheme, to.Host, to.EscapedPath())
+	case resp.StatusCode < 300:
+		what = fmt.Sprintf(" with content type %q", contentType(resp))
 	}
-	return fmt.Sprintf("HTTP status %d", e.status)
+	return strings.ToValidUTF8(what[:min(len(what), most)], "")
 }
+
+type statusError struct {
+	status int
+	detail string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("HTTP status %d%s", e.status, e.detail) }
 
 // contradicts says that a modern server would not have answered so.
 func (e *statusError) contradicts() bool {

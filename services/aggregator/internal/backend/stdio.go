@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,10 @@ type stdioLink struct {
 	reading sync.WaitGroup
 	once    sync.Once
 
-	mu    sync.Mutex
-	calls []*mailbox // in progress, in the order they began
-	err   error      // the stream has ended
+	mu       sync.Mutex
+	calls    []*mailbox // in progress, in the order they began
+	err      error      // the stream has ended
+	notified bool       // something was written that has no answer
 }
 
 func (l *stdioLink) era() mcpwire.Era { return mcpwire.Era(l.wire.Load()) }
@@ -89,7 +91,7 @@ func (l *stdioLink) introduce(ctx context.Context) error {
 	_, h, err := l.b.initialize(ctx, l, l.conn, nil)
 	if err == nil {
 		l.introduction = h
-		return l.process.Write(ctx, initialized)
+		return l.post(ctx, initialized, nil)
 	}
 	var rpc *rpcError
 	if !errors.As(err, &rpc) {
@@ -154,27 +156,46 @@ func (l *stdioLink) remove(box *mailbox) {
 func (l *stdioLink) read() {
 	for {
 		line, err := l.process.Read()
-		if errors.Is(err, stdio.ErrLineTooLong) {
-			l.end(l.b.errorf(ErrInvalidReply, true, "%w", err))
-			return
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, stdio.ErrLineTooLong):
+			l.misread(nil, err)
+			continue
+		case err != nil:
 			// The output ends when the child exits; one that closes it and lives on is of no use either.
 			l.process.Stop()
 			l.end(l.b.errorf(ErrUnavailable, true, "the server exited: %w", l.process.Err()))
 			return
 		}
-		if line[0] != '{' {
+		line = bytes.TrimSpace(bytes.TrimPrefix(line, byteOrderMark))
+		reply, err := parse(line)
+		switch {
+		case err == nil:
+			l.route(reply)
+		case isNoise(line):
 			l.b.log.Debug("the server wrote a line that is no message")
-			continue
+		default:
+			l.misread(line, err)
 		}
-		reply, err := mcpwire.ParseReply(line)
-		if err != nil {
-			l.end(l.b.errorf(ErrInvalidReply, true, "reading a line: %w", err))
-			return
-		}
-		l.route(reply)
 	}
+}
+
+// misread fails the call that a line nobody can read was for, as far as one can say, and no other.
+func (l *stdioLink) misread(line []byte, err error) {
+	err = l.b.errorf(ErrInvalidReply, true, "reading a line: %w", err)
+	l.mu.Lock()
+	var box *mailbox
+	if o, bad := mcpwire.ParseObject(line, 0, len(line)); bad == nil {
+		box = l.callOf(o.Raw("id"))
+	}
+	if box == nil && len(l.calls) == 1 {
+		box = l.calls[0]
+	}
+	l.mu.Unlock()
+	if box == nil {
+		l.b.log.Warn("the server wrote a message that cannot be read", zap.Error(err))
+		return
+	}
+	box.put(nil, err)
 }
 
 // end fails the calls in progress and all later ones, and stops the child.
@@ -197,8 +218,10 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 	var box *mailbox
 	l.mu.Lock()
 	switch {
-	case r.Kind == mcpwire.KindResponse && r.ID == nil: // an error of a request that could not be read
-		if len(l.calls) == 1 {
+	case r.Kind == mcpwire.KindResponse && r.ID == nil:
+		// An error of a request that could not be read; or of a notification, which has no answer, and gets one from some
+		// servers all the same. One of ours can be read.
+		if len(l.calls) == 1 && r.ErrorSpan.Exists() && (!l.notified || r.ErrorCode() == mcpwire.CodeParse) {
 			box = l.calls[0]
 		}
 	case r.Kind == mcpwire.KindResponse:
@@ -230,7 +253,7 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 
 // callOf is the call with this id of ours, or nil. Callers hold mu.
 func (l *stdioLink) callOf(id []byte) *mailbox {
-	at := slices.IndexFunc(l.calls, func(b *mailbox) bool { return b.id == string(id) })
+	at := slices.IndexFunc(l.calls, func(b *mailbox) bool { return isID(id, b.id) })
 	if at < 0 {
 		return nil
 	}
@@ -250,6 +273,9 @@ func (l *stdioLink) refuseAll() {
 }
 
 func (l *stdioLink) post(ctx context.Context, body []byte, _ http.Header) error {
+	l.mu.Lock()
+	l.notified = true
+	l.mu.Unlock()
 	if err := l.process.Write(ctx, body); err != nil {
 		return fmt.Errorf("writing to the server: %w", err)
 	}

@@ -74,12 +74,107 @@ var oddDefinitions = []odd{
 		"tools/call": result(`"content":[{"type":"text","text":"ran"}],"structuredContent":[1]`)}, call: `"result":{"content":[{"type":"text","text":"ran"}]}`},
 }
 
+const ran = `"result":{"content":[{"type":"text","text":"ran"}]}`
+
+var oddMessages = []odd{
+	{name: "an error beside a result", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,` + ran + `,"error":null}`)}, call: ran + "}"},
+	{name: "an id that became text", answers: answers{"initialize": mcptest.JSON(`{"jsonrpc":"2.0","id":"ID","result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}`),
+		"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":"ID",` + ran + `}`)}, call: `"id":2,`},
+	{name: "an id that became a fraction", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID.0,` + ran + `}`)}, call: `"id":2,`},
+	{name: "half a character", answers: answers{"tools/call": result(`"content":[{"type":"text","text":"ran \ud83d"}]`)}, call: `ran \ufffd"`},
+	{name: "no UTF-8", answers: answers{"tools/call": result("\"content\":[{\"type\":\"text\",\"text\":\"ran \xff\"}]")}, call: "ran \uFFFD\""},
+	{name: "a byte order mark", answers: answers{"initialize": mcptest.JSON("\ufeff" + initialized(`"capabilities":{"tools":{}}`).Body)}},
+	{name: "two documents", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{}}{}`)}, call: "sent an invalid answer"},
+	{name: "the id of nobody", timeout: 5 * time.Second, over: "http", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":99,` + ran + `}`)}, call: "sent an invalid answer"},
+
+	{name: "lines of a log", over: "stdio", answers: answers{"start": mcptest.JSON("\ufeffready\n{\"level\":\"info\",\"id\":1}\n\n[1]\n{"),
+		"tools/call": mcptest.JSON(`{"level":"info","error":"none","id":ID}` + "\r\n \t{\"jsonrpc\":\"2.0\",\"id\":ID," + ran + "}\r")}},
+	{name: "answers to a notification", over: "stdio", answers: answers{
+		"notifications/initialized": mcptest.JSON(`{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"method not found"}}` + "\n" + `{"jsonrpc":"2.0","id":null,"result":{}}`)}},
+	{name: "answers to requests of long ago", over: "stdio", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":0,"result":{"old":1}}` + "\n" +
+		`{"jsonrpc":"2.0","id":0,"error":{"code":1,"message":"old"}}` + "\n" + `{"jsonrpc":"2.0","id":ID,` + ran + `}`)}},
+	{name: "a question with the id of the call", over: "stdio", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"method":"ping"}` + "\n" +
+		`{"jsonrpc":"2.0","id":ID,"method":"ping"}` + "\n" + `{"jsonrpc":"2.0","id":ID,` + ran + `}`)}},
+	{name: "a line too long", over: "stdio", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"a":"-LONG"}}`)}, call: "sent an invalid answer"},
+	{name: "an error of a request that it could not read", over: "stdio", answers: answers{
+		"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"it broke"}}`)}, call: "it broke"},
+}
+
+// stream is an answer to a call whose events are made of the one message, or of its two parts.
+func stream(format string) answers {
+	message := `{"jsonrpc":"2.0","id":ID,` + ran + `}`
+	text := strings.NewReplacer("MESSAGE", message, "HEAD", message[:17], "TAIL", message[17:]).Replace(format)
+	return answers{"tools/call": mcptest.SSE(text)}
+}
+
+func call(change func(*mcptest.Answer)) answers {
+	a := mcptest.JSON(`{"jsonrpc":"2.0","id":ID,` + ran + `}`)
+	change(&a)
+	return answers{"tools/call": a}
+}
+
+var (
+	versionText = mcptest.Answer{Status: 400, Type: "text/plain", Body: "Unsupported protocol version"}
+	versionData = mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"version","data":{"supported":["2024-11-05"],"requested":"x"}}}`)
+	versionOnly = mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"version"}}`)
+	webPage     = mcptest.Answer{Type: "text/html", Body: "<html>"}
+	listens     = initialized(`"capabilities":{"tools":{"listChanged":true}}`)
+)
+
+var oddHTTP = []odd{
+	{name: "no content type", answers: call(func(a *mcptest.Answer) { a.Type = mcptest.NoType })},
+	{name: "upper case", answers: call(func(a *mcptest.Answer) { a.Type = "Application/JSON;Charset=" })},
+	{name: "plain text", answers: call(func(a *mcptest.Answer) { a.Type, a.Body = "text/plain; charset=utf-8", "\n "+a.Body })},
+	{name: "gzip unasked", answers: call(func(a *mcptest.Answer) { a.Gzip = true })},
+	{name: "HTTP of 1996", answers: call(func(a *mcptest.Answer) { a.Old = true })},
+	{name: "another session id", answers: call(func(a *mcptest.Answer) { a.Header = map[string]string{"Mcp-Session-Id": "other-N"} })},
+	{name: "a page for a call", answers: answers{"tools/call": webPage}, call: "sent an invalid answer"},
+	{name: "a stream for a notification", answers: answers{"notifications/initialized": {Type: "text/event-stream", Hold: true}}},
+
+	{name: "CR, no space", answers: stream("data:MESSAGE\r\r")},
+	{name: "lines, comments, a mark", answers: stream("\ufeff: hello\ndata: HEAD\ndata: TAIL\n: x\n\n")},
+	{name: "no end", answers: stream("data: MESSAGE")},
+	{name: "an event with a name", answers: stream("event: ping\ndata: {}\n\nevent: response\ndata: MESSAGE\n\n")},
+	{name: "signs of life", answers: stream("data: ping\n\ndata: {}\n\ndata: MESSAGE\n\n")},
+	{name: "a stream without a type", answers: func() answers {
+		a := stream("data: MESSAGE\n\n")["tools/call"]
+		a.Type = mcptest.NoType
+		return answers{"tools/call": a}
+	}()},
+
+	{name: "a page for a stream", answers: answers{"initialize": listens, "GET": webPage}},
+	{name: "a stream that ends", answers: answers{"initialize": listens, "GET": mcptest.SSE("")}},
+	{name: "a stream that fails", answers: answers{"initialize": listens, "GET": {Status: 500}}},
+
+	{name: "a slash", answers: answers{"/mcp": {Status: 307, Header: map[string]string{"Location": "/mcp/"}}}},
+	{name: "another place", answers: answers{"/mcp": {Status: 308, Header: map[string]string{"Location": "https://user:pw@elsewhere.example/mcp/?key=1"}}},
+		tools: "-", left: "308: redirects are not followed, and this one leads to https://elsewhere.example/mcp/["},
+	{name: "a slash by another method", answers: answers{"/mcp": {Status: 301, Header: map[string]string{"Location": "/mcp/"}}}, tools: "-", left: "redirects are not followed"},
+	{name: "nothing there", answers: answers{"/mcp": {Status: 404, Type: "text/plain"}}, tools: "-", left: "HTTP+SSE"},
+	{name: "no POST", answers: answers{"/mcp": {Status: 405, Type: "text/plain"}}, tools: "-", left: "HTTP+SSE"},
+
+	{name: "a probe that hangs", timeout: 5 * time.Second, answers: answers{"server/discover": {Type: "text/event-stream", Hold: true}}},
+	{name: "a probe without answer", answers: answers{"server/discover": {Status: 202}}},
+	{name: "a probe for another host", answers: answers{"server/discover": {Status: 421}}},
+	{name: "a probe that fails", answers: answers{"server/discover": {Status: 502}}},
+	{name: "a probe that fails in JSON", answers: answers{"server/discover": {Status: 500, Body: `{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"message":"x"}}`}}},
+	{name: "a probe and initialize that fail", answers: answers{"server/discover": {Status: 502}, "initialize": {Status: 503}}, tools: "-", left: "initialize: backend "},
+	{name: "version refused by text", answers: answers{"initialize": versionText, "initialize 2025-06-18": listens}},
+}
+
+// The versions are a matter of both transports.
+var oddVersions = []odd{
+	{name: "version refused with others", answers: answers{"initialize": versionData, "initialize 2024-11-05": initialized(`"capabilities":{"tools":{}}`)}},
+	{name: "version refused without others", answers: answers{"initialize": versionOnly, "initialize 2025-06-18": initialized(`"capabilities":{"tools":{}}`)}},
+	{name: "a version of the future", answers: answers{"initialize": result(`"protocolVersion":"2031-01-01","capabilities":{"tools":{}}`)}},
+}
+
 // TestOdd: servers as they are. A fault costs one item or one call, never the server's others, and never those of the
 // good server beside it, which is listed and answers all the while.
 func TestOdd(t *testing.T) {
 	backends := map[string]backend.Config{"good": overHTTP(mcptest.NewHTTP(t, mcptest.Options{}).URL)}
 	rows := map[string]odd{}
-	for kind, list := range map[string][]odd{"d": oddDefinitions} {
+	for kind, list := range map[string][]odd{"d": oddDefinitions, "m": oddMessages, "h": oddHTTP, "v": oddVersions} {
 		for i, row := range list {
 			said := answers{"tools/list": result(`"tools":[` + toolT + `]`), "tools/call": result(`"content":[{"type":"text","text":"ran"}]`)}
 			for method, answer := range row.answers {
@@ -91,7 +186,7 @@ func TestOdd(t *testing.T) {
 				config.Timeout = row.timeout
 				backends[name], rows[name] = config, row
 			}
-			if row.over != "http" {
+			if row.over != "http" && kind != "h" {
 				name := fmt.Sprintf("%s%ds", kind, i)
 				command, variable, value := mcptest.NewScript(t, said)
 				backends[name], rows[name] = backend.Config{Command: command, Backend: gatewayconfig.Backend{Timeout: row.timeout,
@@ -115,7 +210,7 @@ func TestOdd(t *testing.T) {
 				row.tools = "t"
 			}
 			for era, all := range map[string]map[string][]string{"2025": old, "2026": new} {
-				if got := strings.Join(all[name], " "); got != row.tools {
+				if got := strings.Join(all[name], " "); got != strings.Trim(row.tools, "-") {
 					t.Errorf("clients of %s see %q", era, got)
 				}
 				if !slices.Contains(all["good"], "echo") {
