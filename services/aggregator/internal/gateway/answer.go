@@ -25,7 +25,11 @@ func (x *exchange) writeJSON(status int, body []byte) {
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)
-	x.w.Write(body)
+	if len(body) > piece {
+		send(x.w, body) // the client is gone where it fails
+	} else {
+		x.w.Write(body)
+	}
 }
 
 var jsonType = []string{"application/json"}

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"slices"
 
-	"go.uber.org/zap"
-
 	"vmcp/internal/mcpwire"
 	"vmcp/services/aggregator/internal/backend"
 )
@@ -48,7 +46,7 @@ func (x *exchange) call(s *session) {
 		}
 	}
 
-	out := reply{x: x, s: s, b: b}
+	out := newReply(x, s, b)
 	err := b.Do(ctx, req, out.send)
 	out.finish(err)
 }
@@ -65,73 +63,4 @@ func (x *exchange) passHeaders() http.Header {
 		}
 	}
 	return h
-}
-
-// reply carries a backend's messages to the client: a lone response as JSON, anything more as an event stream (HT-4).
-type reply struct {
-	x    *exchange
-	s    *session
-	b    *backend.Session
-	sse  *eventWriter
-	done bool
-	lost bool // the legacy client is gone; the call goes on
-}
-
-// send is the sink of backend.Session.Do.
-func (r *reply) send(m backend.Message) error {
-	raw := m.Raw
-	if m.Kind == mcpwire.KindRequest {
-		if r.s == nil {
-			return nil // Do answers these itself for modern clients
-		}
-		if r.lost || r.x.r.Context().Err() != nil { // nobody is there to answer
-			r.s.decline(r.b, m.From, m.ID)
-			return nil
-		}
-		parsed, err := mcpwire.ParseReply(raw)
-		if err != nil {
-			return err
-		}
-		id := r.s.ask(r.b, m.From, m.ID)
-		raw = mcpwire.Splice(raw, mcpwire.Edit{Start: parsed.IDSpan.Start, End: parsed.IDSpan.End, With: id})
-	}
-	if m.Kind == mcpwire.KindResponse && r.sse == nil {
-		r.done = true
-		status := http.StatusOK
-		if m.Status != 0 && r.x.msg.Era == mcpwire.EraModern {
-			status = m.Status
-		}
-		r.x.writeJSON(status, raw)
-		return nil
-	}
-	if r.sse == nil {
-		r.sse = r.x.events()
-	}
-	r.done = r.done || m.Kind == mcpwire.KindResponse
-	if r.lost {
-		return nil
-	}
-	if err := r.sse.write(raw); err != nil {
-		if r.s == nil {
-			return err
-		}
-		r.lost = true
-	}
-	return nil
-}
-
-// finish answers a call that got no response.
-func (r *reply) finish(err error) {
-	if r.done || err == nil {
-		return
-	}
-	x := r.x
-	x.g.cfg.Log.Warn("call failed", zap.String("request", x.d.RequestId), zap.String("backend", x.d.Target.Backend),
-		zap.String("method", x.msg.Method), zap.String("name", x.d.Target.Name), zap.Error(err))
-	text := backend.ClientText(err)
-	if r.sse != nil {
-		r.sse.write(mcpwire.AppendError(nil, x.msg.ID, mcpwire.CodeInternal, text, nil))
-		return
-	}
-	x.error(http.StatusOK, mcpwire.CodeInternal, text, nil)
 }

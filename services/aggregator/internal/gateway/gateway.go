@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,11 +47,14 @@ type Gateway struct {
 	lists    *lists
 	stopping chan struct{} // closed by Stop: streams end
 	stopped  atomic.Bool
+
+	following sync.Mutex
+	streams   map[string]int // open ones, by principal
 }
 
 // New makes a gateway.
 func New(cfg Config) *Gateway {
-	g := &Gateway{cfg: cfg, stopping: make(chan struct{})}
+	g := &Gateway{cfg: cfg, stopping: make(chan struct{}), streams: map[string]int{}}
 	g.sessions = newSessions(cfg.SessionKeys, cfg.Backends)
 	g.lists = newLists(cfg.Permissions)
 	return g

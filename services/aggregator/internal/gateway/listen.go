@@ -37,6 +37,11 @@ func (x *exchange) listen() {
 		}
 		honoured = append(honoured, `"`+name+`":true`...)
 	}
+	done, ok := x.mayFollow()
+	if !ok {
+		return
+	}
+	defer done()
 	f.out = x.events()
 	ack := append([]byte(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{`), honoured...)
 	ack = append(append(append(ack, "},"...), meta...), "}}"...)

@@ -18,11 +18,11 @@ import (
 // Envoy's stream_idle_timeout is longer.
 var keepAlive = 15 * time.Second
 
+// maxStreams are the open streams of one principal, GET and listen together (SU-7).
+const maxStreams = 200
+
 // eventWriter writes server-sent events.
-type eventWriter struct {
-	w http.ResponseWriter
-	c *http.ResponseController
-}
+type eventWriter struct{ w http.ResponseWriter }
 
 // events begins an event stream (HT-8).
 func (x *exchange) events() *eventWriter {
@@ -31,7 +31,7 @@ func (x *exchange) events() *eventWriter {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
 	x.w.WriteHeader(http.StatusOK)
-	return &eventWriter{x.w, http.NewResponseController(x.w)}
+	return &eventWriter{x.w}
 }
 
 // write sends one message. Line breaks inside JSON are white space; each line is a data field of its own.
@@ -43,17 +43,10 @@ func (e *eventWriter) write(msg []byte) error {
 		b = append(b, bytes.TrimSuffix(line, []byte("\n"))...)
 		b = append(b, '\n')
 	}
-	return e.flush(append(b, '\n'))
+	return send(e.w, append(b, '\n'))
 }
 
-func (e *eventWriter) comment() error { return e.flush([]byte(": keep-alive\n\n")) }
-
-func (e *eventWriter) flush(b []byte) error {
-	if _, err := e.w.Write(b); err != nil {
-		return err
-	}
-	return e.c.Flush()
-}
+func (e *eventWriter) comment() error { return send(e.w, []byte(": keep-alive\n\n")) }
 
 // announced are the kinds whose changed lists clients are told of. Templates are resources to them.
 var announced = []mcpwire.ItemKind{mcpwire.ItemTool, mcpwire.ItemPrompt, mcpwire.ItemResource}
@@ -187,8 +180,32 @@ func subject(msg []byte) (mcpwire.ItemKind, string) {
 	return mcpwire.ItemNone, ""
 }
 
+// mayFollow counts the streams of a caller, each of which costs memory and questions to authz. False: answered already.
+func (x *exchange) mayFollow() (leave func(), ok bool) {
+	g, who := x.g, x.d.Principal
+	g.following.Lock()
+	defer g.following.Unlock()
+	if g.streams[who] >= maxStreams {
+		x.error(http.StatusTooManyRequests, mcpwire.CodeInternal, "too many streams are open: close others first", nil)
+		return nil, false
+	}
+	g.streams[who]++
+	return func() {
+		g.following.Lock()
+		defer g.following.Unlock()
+		if g.streams[who]--; g.streams[who] == 0 {
+			delete(g.streams, who)
+		}
+	}, true
+}
+
 // stream is a legacy client's GET. Of two streams of one session the newer one gets the messages.
 func (x *exchange) stream(s *session) {
+	done, ok := x.mayFollow()
+	if !ok {
+		return
+	}
+	defer done()
 	o, ok := s.follow()
 	if !ok {
 		x.error(http.StatusNotFound, mcpwire.CodeInvalidRequest, "no such session: initialize again", nil)

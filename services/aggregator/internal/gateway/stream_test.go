@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"vmcp/internal/decision"
 	"vmcp/internal/mcptest"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
@@ -53,6 +54,27 @@ func listing(tools, prompts, resources, templates []string) *backend.Listing {
 		Resources: items(resources, func(n string) string { return `{"uri":"` + n + `"}` }),
 		Templates: items(templates, func(n string) string { return `{"uriTemplate":"` + n + `"}` }),
 	}
+}
+
+// TestStreamsBound: one principal's streams have a bound, and nobody else's count.
+func TestStreamsBound(t *testing.T) {
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
+	x := exchange{g: w.Gateway, d: &gatewayv1.Decision{Principal: decision.Principal("i", "ann", "c")}}
+	var leave func()
+	for range maxStreams {
+		leave, _ = x.mayFollow()
+	}
+	get := ask{verb: "GET", session: w.open(t, "ann", "{}")}
+	for _, a := range []ask{get, listen("1", allLists)} {
+		if got := w.send(t, a); got.status != 429 || !strings.Contains(got.body, "too many streams") {
+			t.Errorf("one too many: %d %s", got.status, got.body)
+		}
+	}
+	bob := listen("1", allLists)
+	bob.caller = "bob"
+	w.stream(t, bob)
+	leave()
+	w.stream(t, get)
 }
 
 // TestKeepAlive: a quiet stream shows life, and each time authz is asked whether it may go on.
