@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/go-json-experiment/json/jsontext"
@@ -22,7 +21,10 @@ type arguments struct {
 	numbers names                // those whose schema says number
 	found   []spelled            // those that are read, perhaps but for case
 	inner   map[string][]spelled // the same of members, by argument
+	notes   map[string][]note    // by argument
 }
+
+var errDecimal = errors.New(`a number by its schema, so a decimal, compared with something else: write decimal("5.0") for 5`)
 
 // spelled is a name of the client's, and its folded form.
 type spelled struct{ name, folded string }
@@ -64,15 +66,24 @@ func (a *arguments) parse(args []byte, item *Prepared, reads *reads) error {
 		if err != nil {
 			return fmt.Errorf("arguments: %w", err)
 		}
-		var schema []string
+		conv.schema = nil
 		if item != nil {
-			schema = item.Item.Args[name]
+			conv.schema = item.Item.Args.property(name)
 		}
 		var v types.Value
-		n, err := declared(schema, raw.Kind())
+		n, err := declared(conv.schema, raw.Kind())
 		if err == nil {
 			v, err = conv.value(raw, n)
 		}
+		for _, n := range conv.notes {
+			if n.check(name, reads) != nil {
+				if a.notes == nil {
+					a.notes = map[string][]note{}
+				}
+				a.notes[name] = append(a.notes[name], n)
+			}
+		}
+		conv.notes = nil
 		if len(conv.found) > 0 {
 			if a.inner == nil {
 				a.inner = map[string][]spelled{}
@@ -130,9 +141,19 @@ func (a *arguments) check(reads *reads) error {
 			}
 		}
 	}
+	for name, notes := range a.notes {
+		if !reads.allArgs && !reads.context && !reads.byName(name) {
+			continue
+		}
+		for _, n := range notes {
+			if err := n.check(name, reads); err != nil {
+				return err
+			}
+		}
+	}
 	for name := range reads.equated {
-		if _, decimal := a.members[types.String(name)].(types.Decimal); decimal && a.numbers.has(name) {
-			return fmt.Errorf(`argument %q: a number by its schema, so a decimal, compared with something else: write decimal("5.0") for 5`, name)
+		if _, decimal := a.members[types.String(name)].(types.Decimal); decimal && a.numbers.has(name) && reads.byName(name) {
+			return fmt.Errorf("argument %q: %w", name, errDecimal)
 		}
 	}
 	for name := range reads.scalarArgs {
@@ -144,35 +165,4 @@ func (a *arguments) check(reads *reads) error {
 		}
 	}
 	return nil
-}
-
-// declared refuses a value that is none of the JSON Schema types of its argument: a server that is lax about types, and
-// many are, would take "true" for true, and a policy would not. It says what a number becomes. No types: any.
-func declared(types []string, k jsontext.Kind) (number, error) {
-	n := byValue
-	ok := len(types) == 0
-	for _, t := range types {
-		switch t {
-		case "integer":
-			ok = ok || k == '0'
-			n = max(n, asLong)
-		case "number":
-			ok = ok || k == '0'
-			n = asDecimal
-		case "string":
-			ok = ok || k == '"'
-		case "boolean":
-			ok = ok || k == 't' || k == 'f'
-		case "array":
-			ok = ok || k == '['
-		case "object":
-			ok = ok || k == '{'
-		case "null":
-			ok = ok || k == 'n'
-		}
-	}
-	if !ok {
-		return n, fmt.Errorf("not of the type that its schema declares (%s)", strings.Join(types, ", "))
-	}
-	return n, nil
 }

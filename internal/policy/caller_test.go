@@ -296,7 +296,7 @@ func FuzzArguments(f *testing.F) {
 	}
 	s := world{entities: "[]"}.load(f, `permit(principal, action, resource) when { context.args == context.args };
 		permit(principal, action, resource) when { resource has arg_n && resource.arg_n == 5 };`)
-	item, c := s.Prepare(Item{Kind: Tool, Args: map[string][]string{"n": {"number"}, "a": {"integer"}}}), s.Anonymous()
+	item, c := s.Prepare(Item{Kind: Tool, Args: typed(map[string][]string{"n": {"number"}, "a": {"integer"}})}), s.Anonymous()
 	f.Fuzz(func(t *testing.T, args []byte) {
 		d := s.Decide(c, item, args, Context{})
 		if d.Allow != (d.Reason == Permitted) || d.Allow != (d.Err == nil) {

@@ -17,7 +17,7 @@ func TestUnreadableArgumentsDecideNothing(t *testing.T) {
 		s := w.load(t, text)
 		ctx := w.context()
 		for _, item := range worldItems {
-			item.Args = map[string][]string{"n": {"integer"}, "o": {"object"}, "s": {"array"}, "bad": {"boolean", "null"}}
+			item.Args = typed(map[string][]string{"n": {"integer"}, "o": {"object"}, "s": {"array"}, "bad": {"boolean", "null"}})
 			p := s.Prepare(item)
 			for _, c := range callers(t, s) {
 				name := w.pick([]string{"n", "o", "s", "bad"})
@@ -99,4 +99,80 @@ func TestUnreadableClaimsDecideNothing(t *testing.T) {
 	})
 	wantMany(t, allowed, 1000)
 	wantMany(t, denied, 1000)
+}
+
+// TestOtherTypesDecideNothing: what is allowed with a value of another type than declared, wherever it is, is allowed with
+// any value of its type, and without it.
+func TestOtherTypesDecideNothing(t *testing.T) {
+	atoms := append([]string{
+		`context.args.o has k`, `context.args has o && context.args.o.k == "v"`, `context.args.o.k == 5`, `context.args.o.in.k like "v*"`,
+		`context.args.o == {"k": "v"}`, `{"in": context.args.o}.in.k == true`, `(if context has arg_n then context.args.o else context.args.l).k == "v"`,
+		`context.args.o has in && context.args.o.in has k`, `context.args.s.containsAny(["v", 5])`, `context.args.l.contains({"k": true})`,
+		`[{"k": "v"}].contains(context.args.o.in)`, `context.args.o.in.isEmpty()`, `context.args.o.other`, `context.args.p == context.args.o`,
+		`{"k": context.args} == {"k": {"o": {"k": 5}}}`, `context.args has p`, `context.args.o.k.lessThan(decimal("3.0"))`,
+	}, argAtoms...)
+	places := []struct{ path, with, without string }{
+		{"n", `{"n": X, "o": {"k": "v"}}`, `{"o": {"k": "v"}}`},
+		{"*", `{"p": X}`, `{}`},
+		{"o.k", `{"n": 5, "o": {"k": X, "u": 5}}`, `{"n": 5, "o": {"u": 5}}`},
+		{"o.in", `{"o": {"k": "v", "in": X}}`, `{"o": {"k": "v"}}`},
+		{"o.in.k", `{"o": {"in": {"k": X}}}`, `{"o": {"in": {}}}`},
+		{"o.*", `{"o": {"other": X}, "s": ["v"]}`, `{"o": {}, "s": ["v"]}`},
+		{"s.[]", `{"s": ["v", X]}`, `{"s": ["v"]}`},
+		{"l.[].k", `{"l": [{"u": 1}, {"k": X}]}`, `{"l": [{"u": 1}, {}]}`},
+	}
+	values := map[string][]string{
+		"string": {`"v"`, `"5"`, `"true"`}, "boolean": {"true", "false"}, "integer": {"5", "4"}, "number": {"1.5", "2.5"},
+		"object": {`{"k": "v"}`, `{}`}, "array": {`["v"]`, `[]`},
+	}
+	allowed, denied := 0, 0
+	forWorlds(t, 400, func(t *testing.T, w world) {
+		text := "permit(principal, action, resource);\n" + w.policies(atoms)
+		s := w.load(t, text)
+		ctx := w.context()
+		for _, place := range places {
+			declared := w.pick([]string{"string", "boolean", "integer", "number", "object", "array"})
+			schema := &Schema{Types: []string{declared}}
+			steps := strings.Split(place.path, ".")
+			for _, step := range slices.Backward(steps) {
+				switch step {
+				case "*":
+					schema = &Schema{Additional: schema}
+				case "[]":
+					schema = &Schema{Items: schema}
+				default:
+					schema = &Schema{Properties: map[string]*Schema{step: schema}}
+				}
+			}
+			item := worldItems[w.IntN(len(worldItems))]
+			item.Args = schema
+			p := s.Prepare(item)
+			for _, c := range callers(t, s) {
+				may := func(args string) bool { return s.Decide(c, p, []byte(args), ctx).Allow }
+				for kind, wrong := range values {
+					if kind == declared || kind == "integer" && declared == "number" {
+						continue
+					}
+					for _, v := range wrong {
+						args := strings.Replace(place.with, "X", v, 1)
+						if !may(args) {
+							denied++
+							continue
+						}
+						allowed++
+						for _, right := range values[declared] {
+							if other := strings.Replace(place.with, "X", right, 1); !may(other) {
+								t.Errorf("%s, not %s by %s, is allowed, %s is not\n%s%+v", args, declared, place.path, other, text, item)
+							}
+						}
+						if !may(place.without) {
+							t.Errorf("%s, not %s by %s, is allowed, %s is not\n%s%+v", args, declared, place.path, place.without, text, item)
+						}
+					}
+				}
+			}
+		}
+	})
+	wantMany(t, allowed, 10_000)
+	wantMany(t, denied, 10_000)
 }

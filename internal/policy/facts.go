@@ -15,6 +15,7 @@ type fact struct {
 	of   string // of an attribute
 	name string
 	has  bool // the attribute is tested, not read
+	used bool // the attribute is read for itself and all within it, not for a member only
 	uid  types.EntityUID
 }
 
@@ -28,7 +29,7 @@ const (
 	tag                        // any tag
 	inGroup                    // principal in literals, none of them a caller, or is a type: who the principal is stays unread
 	calledIt                   // resource.name (or its kin) is compared with the text name
-	equated                    // the argument name is compared with what is no decimal
+	equated                    // the argument or member name is compared with what may be an integer; all of them if it has no name
 	recordKey                  // name in a record that is written out
 )
 
@@ -42,12 +43,17 @@ const (
 
 // facts calls f for everything that the body of a when or unless clause mentions.
 func facts(body ast.IsNode, f func(fact)) {
+	chain := false // the node before was an attribute of this one
 	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
+		used := !chain
+		chain = false
 		switch v := n.(type) {
 		case ast.NodeTypeAccess:
-			return attributeFact(v.StrOpNode, false, f)
+			chain = attributeFact(v.StrOpNode, fact{used: used}, f)
+			return chain
 		case ast.NodeTypeHas:
-			return attributeFact(v.StrOpNode, true, f)
+			chain = attributeFact(v.StrOpNode, fact{has: true}, f)
+			return chain
 		case ast.NodeTypeGetTag, ast.NodeTypeHasTag:
 			f(fact{is: tag})
 		case ast.NodeTypeIn:
@@ -66,7 +72,11 @@ func facts(body ast.IsNode, f func(fact)) {
 		case ast.NodeTypeNotEquals:
 			comparison(v.BinaryNode, f)
 		case ast.NodeTypeContains:
-			equatedFact(v.Right, v.Left, f)
+			equatedFacts(v.BinaryNode, f)
+		case ast.NodeTypeContainsAll:
+			equatedFacts(v.BinaryNode, f)
+		case ast.NodeTypeContainsAny:
+			equatedFacts(v.BinaryNode, f)
 		case ast.NodeTypeRecord:
 			for _, e := range v.Elements {
 				f(fact{is: recordKey, name: string(e.Key)})
@@ -82,9 +92,9 @@ func facts(body ast.IsNode, f func(fact)) {
 	})
 }
 
-// attributeFact reports whether what the attribute is of is still to be looked at.
-func attributeFact(n ast.StrOpNode, has bool, f func(fact)) bool {
-	a := fact{is: attribute, of: variableName(n.Arg), name: string(n.Value), has: has}
+// attributeFact completes a and reports whether what the attribute is of is still to be looked at.
+func attributeFact(n ast.StrOpNode, a fact, f func(fact)) bool {
+	a.is, a.of, a.name = attribute, variableName(n.Arg), string(n.Value)
 	within := false
 	if a.of == "" {
 		in, ok := n.Arg.(ast.NodeTypeAccess)
@@ -129,8 +139,7 @@ func groupFact(left, right ast.IsNode, f func(fact)) bool {
 
 // comparison finds resource.name == "x" and context.arg_n == 5.
 func comparison(n ast.BinaryNode, f func(fact)) {
-	equatedFact(n.Left, n.Right, f)
-	equatedFact(n.Right, n.Left, f)
+	equatedFacts(n, f)
 	for _, sides := range [][2]ast.IsNode{{n.Left, n.Right}, {n.Right, n.Left}} {
 		of, isAttr := sides[0].(ast.NodeTypeAccess)
 		v, isValue := sides[1].(ast.NodeValue)
@@ -144,27 +153,46 @@ func comparison(n ast.BinaryNode, f func(fact)) {
 	}
 }
 
-// equatedFact notes an argument that is compared with other, or looked for in it.
-func equatedFact(n, other ast.IsNode, f func(fact)) {
-	a, ok := n.(ast.NodeTypeAccess)
-	if !ok {
-		return
-	}
-	elements := []ast.IsNode{other}
-	if set, ok := other.(ast.NodeTypeSet); ok {
-		elements = set.Elements
-	}
-	if !slices.ContainsFunc(elements, func(e ast.IsNode) bool {
-		call, ok := e.(ast.NodeTypeExtensionCall)
-		return !ok || call.Name != "decimal"
-	}) {
-		return
-	}
-	attributeFact(a.StrOpNode, false, func(of fact) {
-		name, isArg := strings.CutPrefix(of.name, "arg_")
-		if of.of == ofArgs || isArg {
-			f(fact{is: equated, name: name})
+// equatedFacts notes arguments, and members of arguments, that two values to compare are made of.
+func equatedFacts(n ast.BinaryNode, f func(fact)) {
+	for _, sides := range [][2]ast.IsNode{{n.Left, n.Right}, {n.Right, n.Left}} {
+		elements := []ast.IsNode{sides[1]}
+		if set, ok := sides[1].(ast.NodeTypeSet); ok {
+			elements = set.Elements
 		}
+		if slices.ContainsFunc(elements, func(e ast.IsNode) bool {
+			call, ok := e.(ast.NodeTypeExtensionCall)
+			return !ok || call.Name != "decimal"
+		}) {
+			equatedIn(sides[0], f)
+		}
+	}
+}
+
+func equatedIn(n ast.IsNode, f func(fact)) {
+	chain := false
+	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		used := !chain
+		chain = false
+		switch v := n.(type) {
+		case ast.NodeTypeAccess:
+			chain = attributeFact(v.StrOpNode, fact{used: used}, func(a fact) {
+				name, isArg := strings.CutPrefix(a.name, "arg_")
+				switch {
+				case !a.used:
+				case isArg || a.of == ofArgs || a.of == inArgs:
+					f(fact{is: equated, name: name})
+				case a.of == "context" && a.name == "args":
+					f(fact{is: equated})
+				}
+			})
+			return chain
+		case ast.NodeTypeVariable:
+			if v.Name == "context" {
+				f(fact{is: equated})
+			}
+		}
+		return true
 	})
 }
 

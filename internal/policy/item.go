@@ -35,8 +35,7 @@ type Item struct {
 
 	ReadOnlyHint, DestructiveHint, IdempotentHint, OpenWorldHint *bool // as declared; nil: not
 
-	// Args are the top-level arguments and the JSON Schema types of each. None: any. An unknown one is never given.
-	Args map[string][]string
+	Args *Schema // of the object of all arguments; its own types say nothing
 }
 
 // Prepared is an item with its entities and the policies that may apply to it, for one Set. Immutable; build it once

@@ -26,7 +26,9 @@ type reads struct {
 
 	scalarArgs   names             // arguments read as context.arg_<k> or resource.arg_<k>
 	memberArgs   names             // arguments read as context.args.<k>
-	equated      names             // those compared with what is no decimal
+	equated      names             // those, and members, compared with what may be an integer
+	whole        names             // those, and members, that are read with all within them
+	equatesAll   bool              // context or context.args is compared
 	inner        names             // members of what is read of arguments, at any depth, and of records that are written out
 	foldedArgs   map[string]string // see fold
 	foldedInner  map[string]string
@@ -89,13 +91,13 @@ func (r *reads) fold() {
 func (r *reads) merge(o *reads) {
 	for _, b := range []struct{ to, from *bool }{
 		{&r.caller, &o.caller}, {&r.principalID, &o.principalID}, {&r.item, &o.item}, {&r.name, &o.name}, {&r.self, &o.self}, {&r.ip, &o.ip}, {&r.era, &o.era},
-		{&r.context, &o.context}, {&r.accesses, &o.accesses}, {&r.args, &o.args}, {&r.allArgs, &o.allArgs}, {&r.resourceArgs, &o.resourceArgs},
+		{&r.context, &o.context}, {&r.accesses, &o.accesses}, {&r.args, &o.args}, {&r.allArgs, &o.allArgs}, {&r.resourceArgs, &o.resourceArgs}, {&r.equatesAll, &o.equatesAll},
 	} {
 		*b.to = *b.to || *b.from
 	}
 	for _, n := range []struct{ to, from *names }{
 		{&r.principalAttrs, &o.principalAttrs}, {&r.contextAttrs, &o.contextAttrs},
-		{&r.scalarArgs, &o.scalarArgs}, {&r.memberArgs, &o.memberArgs}, {&r.equated, &o.equated}, {&r.inner, &o.inner},
+		{&r.scalarArgs, &o.scalarArgs}, {&r.memberArgs, &o.memberArgs}, {&r.equated, &o.equated}, {&r.whole, &o.whole}, {&r.inner, &o.inner},
 	} {
 		for s := range *n.from {
 			n.to.add(s)
@@ -121,7 +123,7 @@ func (r *reads) condition(body ast.IsNode) {
 		switch f.is {
 		case attribute:
 			r.accesses = true
-			r.attribute(f.of, f.name, f.has)
+			r.attribute(f)
 		case tag:
 			r.accesses = true
 		case inGroup:
@@ -129,6 +131,7 @@ func (r *reads) condition(body ast.IsNode) {
 		case recordKey:
 			r.inner.add(f.name)
 		case equated:
+			r.equatesAll = r.equatesAll || f.name == ""
 			r.equated.add(f.name)
 		case variable:
 			switch f.name {
@@ -151,7 +154,11 @@ func (r *reads) condition(body ast.IsNode) {
 	})
 }
 
-func (r *reads) attribute(of, name string, has bool) {
+func (r *reads) attribute(f fact) {
+	of, name := f.of, f.name
+	if f.used && (of == ofArgs || of == inArgs) {
+		r.whole.add(name)
+	}
 	argument, isArg := strings.CutPrefix(name, "arg_")
 	if isArg && (of == "resource" || of == "action" || of == ofValue) {
 		r.resourceArgs, r.item = true, true
@@ -162,7 +169,7 @@ func (r *reads) attribute(of, name string, has bool) {
 		switch {
 		case name == "args":
 			r.args = true
-			r.allArgs = r.allArgs || !has
+			r.allArgs = r.allArgs || !f.has
 		case isArg:
 			r.scalarArgs.add(argument)
 		case name == "client_ip" || name == "client_ip_string":

@@ -39,7 +39,17 @@ func TestTables(t *testing.T) {
 type tableItem struct {
 	Kind, Backend, Original, Advertised string
 	ReadOnlyHint, DestructiveHint       *bool
-	Args                                map[string][]string
+	Args                                map[string][]string // types
+	Schema                              *Schema             // instead of Args
+}
+
+// typed is the schema of arguments of these types.
+func typed(args map[string][]string) *Schema {
+	s := &Schema{Properties: map[string]*Schema{}}
+	for name, types := range args {
+		s.Properties[name] = &Schema{Types: types}
+	}
+	return s
 }
 
 var kindNames = map[string]Kind{"tool": Tool, "prompt": Prompt, "resource": Resource}
@@ -189,10 +199,13 @@ func prepareTable(s *Set, rows []tableItem) ([]*Prepared, map[string]*Prepared) 
 	var items []*Prepared
 	for _, r := range rows {
 		other, taken := advertised[r.Kind+" "+r.Original]
+		if r.Schema == nil {
+			r.Schema = typed(r.Args)
+		}
 		p := s.Prepare(Item{
 			Kind: kindNames[r.Kind], Backend: r.Backend, Original: r.Original, Advertised: r.Advertised,
 			OriginalShadowed: taken && other != r.Backend+" "+r.Original,
-			ReadOnlyHint:     r.ReadOnlyHint, DestructiveHint: r.DestructiveHint, Args: r.Args,
+			ReadOnlyHint:     r.ReadOnlyHint, DestructiveHint: r.DestructiveHint, Args: r.Schema,
 		})
 		items = append(items, p)
 		byName[r.Kind+" "+r.Advertised] = p

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,16 +42,35 @@ type converter struct {
 	skipNulls bool              // within arrays and objects: the same as not there
 	folded    map[string]string // names of members to look for, by their folded form
 	found     []spelled         // members that are one of them, perhaps but for case
-	doubles   bool              // only numbers that are the same at a reader whose numbers are doubles, as a server in JavaScript
+	schema    *Schema           // of the document
+	path      []string          // where next is in it
+	notes     []note
+	doubles   bool // only numbers that are the same at a reader whose numbers are doubles, as a server in JavaScript
 }
 
 // value converts one document. n holds for a number at its top.
 func (c *converter) value(raw []byte, n number) (types.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(raw))
-	return c.next(dec, n, 0)
+	c.path = c.path[:0]
+	return c.next(dec, c.schema, n, 0)
 }
 
-func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Value, error) {
+// within converts a value that is not the top. One of another type than declared is noted and converted as it is:
+// perhaps no policy reads it.
+func (c *converter) within(dec *jsontext.Decoder, s *Schema, depth int) (types.Value, error) {
+	n, err := declared(s, dec.PeekKind())
+	if err != nil {
+		c.note(err)
+		s = nil
+	}
+	return c.next(dec, s, n, depth)
+}
+
+func (c *converter) note(wrong error) {
+	c.notes = append(c.notes, note{slices.Clone(c.path), wrong})
+}
+
+func (c *converter) next(dec *jsontext.Decoder, s *Schema, n number, depth int) (types.Value, error) {
 	if c.values++; c.values > maxValues {
 		return nil, fmt.Errorf("%w: more than %d values", errNotExact, maxValues)
 	}
@@ -68,6 +88,17 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 		return types.Boolean(tok.Bool()), nil
 	case '0':
 		v, err := toNumber(tok.String(), n)
+		if n != byValue {
+			is, isErr := toNumber(tok.String(), byValue)
+			_, long := is.(types.Long)
+			switch {
+			case err == nil && long && n == asDecimal:
+				c.note(nil)
+			case err != nil && isErr == nil && depth > 0:
+				c.note(err)
+				v, err = is, nil
+			}
+		}
 		if err == nil && c.doubles && !isDouble(tok.String()) {
 			err = fmt.Errorf("%w: not the same number everywhere", errNotExact)
 		}
@@ -81,7 +112,7 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 			if c.skip(dec) {
 				continue
 			}
-			v, err := c.next(dec, byValue, depth+1)
+			v, err := c.within(dec, s.items(), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -108,10 +139,12 @@ func (c *converter) next(dec *jsontext.Decoder, n number, depth int) (types.Valu
 			if c.skip(dec) {
 				continue
 			}
-			v, err := c.next(dec, byValue, depth+1)
+			c.path = append(c.path, string(key))
+			v, err := c.within(dec, s.property(string(key)), depth+1)
 			if err != nil {
 				return nil, err
 			}
+			c.path = c.path[:len(c.path)-1]
 			members[key] = v
 		}
 		_, err := dec.ReadToken()

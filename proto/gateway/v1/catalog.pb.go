@@ -326,7 +326,9 @@ type Item struct {
 	// Only what the backend declared.
 	Annotations *Annotations `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
 	// Top-level properties of a tool's inputSchema, or a prompt's arguments.
-	Arguments     []*Argument `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"`
+	Arguments []*Argument `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"`
+	// What the schema says of any other argument.
+	Additional    *Argument `protobuf:"bytes,5,opt,name=additional,proto3" json:"additional,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +387,13 @@ func (x *Item) GetAnnotations() *Annotations {
 func (x *Item) GetArguments() []*Argument {
 	if x != nil {
 		return x.Arguments
+	}
+	return nil
+}
+
+func (x *Item) GetAdditional() *Argument {
+	if x != nil {
+		return x.Additional
 	}
 	return nil
 }
@@ -457,11 +466,18 @@ func (x *Annotations) GetOpenWorldHint() bool {
 	return false
 }
 
+// Argument is what a schema says of the types of an argument, and of what is within it, as far as it says something.
 type Argument struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Empty in items and additional.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The JSON Schema types that its schema allows ("integer", "string", "null", …); none where it says nothing.
-	Types         []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	// Members of an object, by name, and any other member.
+	Properties []*Argument `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`
+	Additional *Argument   `protobuf:"bytes,4,opt,name=additional,proto3" json:"additional,omitempty"`
+	// Each element of an array.
+	Items         *Argument `protobuf:"bytes,5,opt,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +526,27 @@ func (x *Argument) GetTypes() []string {
 	return nil
 }
 
+func (x *Argument) GetProperties() []*Argument {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
+func (x *Argument) GetAdditional() *Argument {
+	if x != nil {
+		return x.Additional
+	}
+	return nil
+}
+
+func (x *Argument) GetItems() *Argument {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 var File_gateway_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_gateway_v1_catalog_proto_rawDesc = "" +
@@ -531,12 +568,15 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\x05tools\x18\x05 \x03(\v2\x10.gateway.v1.ItemR\x05tools\x12*\n" +
 	"\aprompts\x18\x06 \x03(\v2\x10.gateway.v1.ItemR\aprompts\x12.\n" +
 	"\tresources\x18\a \x03(\v2\x10.gateway.v1.ItemR\tresources\x12?\n" +
-	"\x12resource_templates\x18\b \x03(\v2\x10.gateway.v1.ItemR\x11resourceTemplates\"\xa5\x01\n" +
+	"\x12resource_templates\x18\b \x03(\v2\x10.gateway.v1.ItemR\x11resourceTemplates\"\xdb\x01\n" +
 	"\x04Item\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\boriginal\x18\x02 \x01(\tR\boriginal\x129\n" +
 	"\vannotations\x18\x03 \x01(\v2\x17.gateway.v1.AnnotationsR\vannotations\x122\n" +
-	"\targuments\x18\x04 \x03(\v2\x14.gateway.v1.ArgumentR\targuments\"\x93\x02\n" +
+	"\targuments\x18\x04 \x03(\v2\x14.gateway.v1.ArgumentR\targuments\x124\n" +
+	"\n" +
+	"additional\x18\x05 \x01(\v2\x14.gateway.v1.ArgumentR\n" +
+	"additional\"\x93\x02\n" +
 	"\vAnnotations\x12)\n" +
 	"\x0eread_only_hint\x18\x01 \x01(\bH\x00R\freadOnlyHint\x88\x01\x01\x12.\n" +
 	"\x10destructive_hint\x18\x02 \x01(\bH\x01R\x0fdestructiveHint\x88\x01\x01\x12,\n" +
@@ -545,10 +585,17 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\x0f_read_only_hintB\x13\n" +
 	"\x11_destructive_hintB\x12\n" +
 	"\x10_idempotent_hintB\x12\n" +
-	"\x10_open_world_hint\"4\n" +
+	"\x10_open_world_hint\"\xcc\x01\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05types\x18\x02 \x03(\tR\x05types*\x81\x01\n" +
+	"\x05types\x18\x02 \x03(\tR\x05types\x124\n" +
+	"\n" +
+	"properties\x18\x03 \x03(\v2\x14.gateway.v1.ArgumentR\n" +
+	"properties\x124\n" +
+	"\n" +
+	"additional\x18\x04 \x01(\v2\x14.gateway.v1.ArgumentR\n" +
+	"additional\x12*\n" +
+	"\x05items\x18\x05 \x01(\v2\x14.gateway.v1.ArgumentR\x05items*\x81\x01\n" +
 	"\fBackendState\x12\x1d\n" +
 	"\x19BACKEND_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BACKEND_STATE_LISTED\x10\x01\x12\x1e\n" +
@@ -581,21 +628,25 @@ var file_gateway_v1_catalog_proto_goTypes = []any{
 	(*Argument)(nil),            // 6: gateway.v1.Argument
 }
 var file_gateway_v1_catalog_proto_depIdxs = []int32{
-	3, // 0: gateway.v1.CatalogUpdate.backend:type_name -> gateway.v1.BackendCatalog
-	0, // 1: gateway.v1.BackendCatalog.state:type_name -> gateway.v1.BackendState
-	4, // 2: gateway.v1.BackendCatalog.tools:type_name -> gateway.v1.Item
-	4, // 3: gateway.v1.BackendCatalog.prompts:type_name -> gateway.v1.Item
-	4, // 4: gateway.v1.BackendCatalog.resources:type_name -> gateway.v1.Item
-	4, // 5: gateway.v1.BackendCatalog.resource_templates:type_name -> gateway.v1.Item
-	5, // 6: gateway.v1.Item.annotations:type_name -> gateway.v1.Annotations
-	6, // 7: gateway.v1.Item.arguments:type_name -> gateway.v1.Argument
-	1, // 8: gateway.v1.Catalog.Watch:input_type -> gateway.v1.WatchCatalogRequest
-	2, // 9: gateway.v1.Catalog.Watch:output_type -> gateway.v1.CatalogUpdate
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	3,  // 0: gateway.v1.CatalogUpdate.backend:type_name -> gateway.v1.BackendCatalog
+	0,  // 1: gateway.v1.BackendCatalog.state:type_name -> gateway.v1.BackendState
+	4,  // 2: gateway.v1.BackendCatalog.tools:type_name -> gateway.v1.Item
+	4,  // 3: gateway.v1.BackendCatalog.prompts:type_name -> gateway.v1.Item
+	4,  // 4: gateway.v1.BackendCatalog.resources:type_name -> gateway.v1.Item
+	4,  // 5: gateway.v1.BackendCatalog.resource_templates:type_name -> gateway.v1.Item
+	5,  // 6: gateway.v1.Item.annotations:type_name -> gateway.v1.Annotations
+	6,  // 7: gateway.v1.Item.arguments:type_name -> gateway.v1.Argument
+	6,  // 8: gateway.v1.Item.additional:type_name -> gateway.v1.Argument
+	6,  // 9: gateway.v1.Argument.properties:type_name -> gateway.v1.Argument
+	6,  // 10: gateway.v1.Argument.additional:type_name -> gateway.v1.Argument
+	6,  // 11: gateway.v1.Argument.items:type_name -> gateway.v1.Argument
+	1,  // 12: gateway.v1.Catalog.Watch:input_type -> gateway.v1.WatchCatalogRequest
+	2,  // 13: gateway.v1.Catalog.Watch:output_type -> gateway.v1.CatalogUpdate
+	13, // [13:14] is the sub-list for method output_type
+	12, // [12:13] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gateway_v1_catalog_proto_init() }

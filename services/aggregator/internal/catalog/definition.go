@@ -3,7 +3,6 @@ package catalog
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
@@ -40,7 +39,7 @@ func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *ga
 		set = append(set, mcpwire.Field{Name: "annotations", Value: annotations})
 	}
 	item := &gatewayv1.Item{Name: name, Original: original, Annotations: hints(annotations)}
-	item.Arguments = properties(o.Raw("inputSchema"))
+	item.Arguments, item.Additional = arguments(o.Raw("inputSchema"))
 	return mcpwire.Splice(raw, o.Change(nil, set...)...), item, nil
 }
 
@@ -95,90 +94,6 @@ func hints(raw []byte) *gatewayv1.Annotations {
 		return nil
 	}
 	return a
-}
-
-// properties are the top-level properties of a JSON Schema object, with their types.
-func properties(schema []byte) []*gatewayv1.Argument {
-	o, err := mcpwire.ParseObject(schema, 0, len(schema))
-	if err != nil {
-		return nil
-	}
-	m, ok := o.Find("properties")
-	if !ok || schema[m.Start] != '{' {
-		return nil
-	}
-	props, err := mcpwire.ParseObject(schema, m.Start, m.End)
-	if err != nil {
-		return nil
-	}
-	var args []*gatewayv1.Argument
-	for _, p := range props.Members {
-		t := typer{root: o, left: 64}
-		args = append(args, &gatewayv1.Argument{Name: p.Name, Types: t.types(schema[p.Start:p.End])})
-	}
-	return args
-}
-
-// typer finds the JSON types that schemas allow. A schema may refer to itself, so it looks at a limited number.
-type typer struct {
-	root mcpwire.Object
-	left int // schemas that it may still look at
-}
-
-// types are those of "type", else of the schemas that this one is made of. None where it allows any, or says it in a
-// way that is not followed here.
-func (t *typer) types(raw []byte) []string {
-	if t.left--; t.left < 0 || len(raw) == 0 || raw[0] != '{' {
-		return nil
-	}
-	o, err := mcpwire.ParseObject(raw, 0, len(raw))
-	if err != nil {
-		return nil
-	}
-	if one, ok := o.String("type"); ok {
-		return []string{one}
-	}
-	var several []string
-	if json.Unmarshal(o.Raw("type"), &several) == nil {
-		return several
-	}
-	var parts []json.RawMessage
-	for _, name := range []string{"anyOf", "oneOf"} {
-		if json.Unmarshal(o.Raw(name), &parts) == nil {
-			return t.union(parts)
-		}
-	}
-	if json.Unmarshal(o.Raw("allOf"), &parts) == nil {
-		for _, part := range parts {
-			if all := t.types(part); all != nil {
-				return all
-			}
-		}
-	}
-	ref, _ := o.String("$ref")
-	for _, defs := range []string{"$defs", "definitions"} {
-		name, within := strings.CutPrefix(ref, "#/"+defs+"/")
-		m, ok := t.root.Find(defs)
-		if !within || !ok || t.root.Text[m.Start] != '{' {
-			continue
-		}
-		if all, err := mcpwire.ParseObject(t.root.Text, m.Start, m.End); err == nil {
-			return t.types(all.Raw(name))
-		}
-	}
-	return nil
-}
-
-// union is what any of several schemas allows; none where one of them does not say.
-func (t *typer) union(parts []json.RawMessage) (all []string) {
-	for _, part := range parts {
-		some := t.types(part)
-		if some == nil {
-			return nil
-		}
-		all = append(all, some...)
-	}
-	return all
 }
 
 func prompt(raw []byte, name string) ([]byte, *gatewayv1.Item, error) {

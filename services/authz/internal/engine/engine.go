@@ -47,6 +47,7 @@ type Snapshot struct {
 	pending   []*gatewayv1.BackendCatalog    // never listed
 	lists     map[listKey][]*policy.Prepared // as each replica orders them
 	callers   callers
+	readsArgs bool // some policy does: only then are schemas kept
 }
 
 type key struct {
@@ -63,7 +64,7 @@ type listKey struct {
 type Entry struct {
 	Target   *gatewayv1.Target
 	Prepared *policy.Prepared
-	// Declared are the top-level argument names by their folded form.
+	// Declared are the top-level argument names, by their folded form and by themselves.
 	Declared map[string]string
 }
 
@@ -124,9 +125,9 @@ func (e *Engine) rebuild() {
 		return
 	}
 	s := &Snapshot{
-		Policies: e.policies,
-		items:    map[key]*Entry{},
-		lists:    map[listKey][]*policy.Prepared{},
+		Policies: e.policies, readsArgs: e.policies.Reads().Arguments,
+		items: map[key]*Entry{},
+		lists: map[listKey][]*policy.Prepared{},
 	}
 	replicas := make([]string, 0, len(e.replicas))
 	for name := range e.replicas {
@@ -216,15 +217,33 @@ func (s *Snapshot) newEntry(backend string, kind mcpwire.ItemKind, it *gatewayv1
 	}
 	entry := &Entry{Target: &gatewayv1.Target{Backend: backend, Name: it.Original}}
 	if len(it.Arguments) > 0 {
-		item.Args = make(map[string][]string, len(it.Arguments))
-		entry.Declared = make(map[string]string, len(it.Arguments))
+		entry.Declared = make(map[string]string, 2*len(it.Arguments))
 		for _, a := range it.Arguments {
-			item.Args[a.Name] = a.Types
 			entry.Declared[mcpwire.Fold(a.Name)] = a.Name
 		}
+		for _, a := range it.Arguments {
+			entry.Declared[a.Name] = a.Name
+		}
+	}
+	if s.readsArgs {
+		item.Args = schema(&gatewayv1.Argument{Properties: it.Arguments, Additional: it.Additional})
 	}
 	entry.Prepared = s.Policies.Prepare(item)
 	return entry
+}
+
+func schema(a *gatewayv1.Argument) *policy.Schema {
+	if a == nil {
+		return nil
+	}
+	s := &policy.Schema{Types: a.Types, Additional: schema(a.Additional), Items: schema(a.Items)}
+	if len(a.Properties) > 0 {
+		s.Properties = make(map[string]*policy.Schema, len(a.Properties))
+		for _, p := range a.Properties {
+			s.Properties[p.Name] = schema(p)
+		}
+	}
+	return s
 }
 
 // policyKind: a template is read as a resource.

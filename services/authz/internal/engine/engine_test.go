@@ -271,18 +271,26 @@ func TestEntry(t *testing.T) {
 	yes := true
 	b := &gatewayv1.BackendCatalog{Name: "a", Tools: []*gatewayv1.Item{{Name: "a_x", Original: "x",
 		Annotations: &gatewayv1.Annotations{DestructiveHint: &yes},
-		Arguments:   []*gatewayv1.Argument{{Name: "Count", Types: []string{"integer"}}, {Name: "ſ"}}}}}
-	e, _ := newEngine(t, permitAll, catalogOf("1", b))
+		Arguments: []*gatewayv1.Argument{{Name: "Count", Types: []string{"integer"}}, {Name: "ſ",
+			Properties: []*gatewayv1.Argument{{Name: "in", Types: []string{"null"}}}, Items: &gatewayv1.Argument{Types: []string{"string"}}}},
+		Additional: &gatewayv1.Argument{Types: []string{"array"}}}}}
+	e, _ := newEngine(t, permitAll+`forbid(principal, action, resource) when { context has arg_x };`, catalogOf("1", b))
 	entry, _ := e.Snapshot().Resolve(mcpwire.ItemTool, "a_x")
 	if diff := cmp.Diff(&gatewayv1.Target{Backend: "a", Name: "x"}, entry.Target, protocmp.Transform()); diff != "" {
 		t.Errorf("target (-want +got):\n%s", diff)
 	}
 	want := policy.Item{Kind: policy.Tool, Backend: "a", Original: "x", Advertised: "a_x", DestructiveHint: &yes,
-		Args: map[string][]string{"Count": {"integer"}, "ſ": nil}}
+		Args: &policy.Schema{Additional: &policy.Schema{Types: []string{"array"}}, Properties: map[string]*policy.Schema{
+			"Count": {Types: []string{"integer"}},
+			"ſ":     {Properties: map[string]*policy.Schema{"in": {Types: []string{"null"}}}, Items: &policy.Schema{Types: []string{"string"}}}}}}
 	if diff := cmp.Diff(want, entry.Prepared.Item); diff != "" {
 		t.Errorf("item (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"COUNT": "Count", "S": "ſ"}, entry.Declared); diff != "" {
+	e, _ = newEngine(t, permitAll, catalogOf("1", b))
+	if without, _ := e.Snapshot().Resolve(mcpwire.ItemTool, "a_x"); without.Prepared.Item.Args != nil {
+		t.Error("kept what no policy reads")
+	}
+	if diff := cmp.Diff(map[string]string{"COUNT": "Count", "Count": "Count", "S": "ſ", "ſ": "ſ"}, entry.Declared); diff != "" {
 		t.Errorf("declared (-want +got):\n%s", diff)
 	}
 }

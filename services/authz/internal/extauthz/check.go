@@ -227,7 +227,7 @@ func (s *Server) judge(r *request, out *outcome) {
 // (HV-14).
 func misspeltArgument(msg *mcpwire.Message, entry *engine.Entry) *answer {
 	for _, name := range msg.ArgumentNames {
-		if _, declared := entry.Prepared.Item.Args[name]; declared {
+		if entry.Declared[name] == name {
 			continue // in this very spelling; there may be others
 		}
 		if known, ok := entry.Declared[mcpwire.Fold(name)]; ok {
