@@ -72,6 +72,7 @@ type Backend struct {
 	mu     sync.Mutex
 	conns  map[connKey]*conn // nil: Run has ended
 	places places
+	warned map[string]string // by text, the last error
 
 	patience time.Duration // how long a call waits for a child to start
 }
@@ -96,6 +97,7 @@ func New(cfg Config) *Backend {
 		probing: make(chan struct{}, 1),
 		conns:   make(map[connKey]*conn),
 		changed: make(chan struct{}, 1),
+		warned:  make(map[string]string),
 	}
 	b.lister = newConn(b, connKey{}, SessionOptions{})
 	b.patience = max(startPatience, cfg.Timeout) // one that has more time for calls is waited for as long
@@ -104,6 +106,20 @@ func New(cfg Config) *Backend {
 		b.header, b.transport = newTransport(cfg)
 	}
 	return b
+}
+
+// warn logs what a server does wrong, again only when that is another thing: most servers go on as they began.
+func (b *Backend) warn(text string, err error) {
+	why := fmt.Sprint(err)
+	b.mu.Lock()
+	known := b.warned[text] == why
+	b.warned[text] = why
+	b.mu.Unlock()
+	if known {
+		b.log.Debug(text, zap.Error(err))
+	} else {
+		b.log.Warn(text, zap.Error(err))
+	}
 }
 
 // Changed yields when the backend said that one of its lists changed.

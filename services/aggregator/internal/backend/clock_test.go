@@ -16,12 +16,19 @@ import (
 // played is a link to a server that a function plays.
 type played struct {
 	server func(ctx context.Context, id string, say func(format string, args ...any))
+	deaf   bool // takes no notification and no answer
 }
 
-func (p *played) era() mcpwire.Era                                { return mcpwire.EraLegacy }
-func (p *played) hello() *hello                                   { return &hello{} }
-func (p *played) post(context.Context, []byte, http.Header) error { return nil }
-func (p *played) close()                                          {}
+func (p *played) era() mcpwire.Era { return mcpwire.EraLegacy }
+func (p *played) hello() *hello    { return &hello{} }
+func (p *played) post(ctx context.Context, _ []byte, _ http.Header) error {
+	if p.deaf {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+func (p *played) close() {}
 func (p *played) exchange(ctx context.Context, out *outgoing, recv receiver) error {
 	p.server(ctx, string(out.id), func(format string, args ...any) {
 		r, err := mcpwire.ParseReply(fmt.Appendf(nil, format, args...))
@@ -97,7 +104,7 @@ func TestClock(t *testing.T) {
 					if ctx.Err() == nil {
 						say(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 					}
-				}}
+				}, false}
 				began, answered := time.Now(), false
 				err := s.Do(t.Context(), tool(t, mcpwire.EraLegacy, "1", "x", `{}`, `"progressToken":"p"`), func(m Message) error {
 					if m.Kind == mcpwire.KindRequest && test.answer > 0 {
@@ -115,4 +122,23 @@ func TestClock(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnswerTime: what a backend does not take holds nobody up for longer than a call.
+func TestAnswerTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Backend: gatewayconfig.Backend{Name: "b", Transport: gatewayconfig.TransportHTTP, Timeout: time.Minute, Roots: true}})
+		s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "key"})
+		l := &played{deaf: true}
+		s.conn.up.link = l
+		for what, send := range map[string]func() error{
+			"an answer": func() error { return s.Respond(t.Context(), Origin{l}, mcpwire.RawID("1"), []byte("{}")) },
+			"a notice":  func() error { return s.RootsChanged(t.Context(), []byte("{}")) },
+		} {
+			began := time.Now()
+			if err := send(); !errors.Is(err, ErrTimeout) || time.Since(began) != time.Minute {
+				t.Errorf("%s: %v after %v", what, err, time.Since(began))
+			}
+		}
+	})
 }

@@ -71,7 +71,7 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 					continue
 				}
 				if err != nil {
-					c.b.log.Warn("the backend sent an invalid message on its standalone stream", zap.Error(err))
+					c.b.warn("the backend sent an invalid message on its standalone stream", err)
 					continue
 				}
 				c.unsolicited(l, r, func(r mcpwire.Reply) {

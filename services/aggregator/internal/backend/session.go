@@ -44,6 +44,8 @@ func (s *Session) RootsChanged(ctx context.Context, body []byte) error {
 	if l == nil || !s.conn.b.tellsRoots() || l.era() != mcpwire.EraLegacy || s.conn.opts.Era != mcpwire.EraLegacy || s.conn.b.cfg.Shared {
 		return nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.conn.b.cfg.Timeout, ErrTimeout)
+	defer cancel()
 	return s.conn.b.fail(ctx, l.post(ctx, body, nil), true)
 }
 
@@ -54,6 +56,8 @@ type Origin struct{ link link }
 // Respond passes a client's answer to the backend's request with this id. The body carries the id too.
 func (s *Session) Respond(ctx context.Context, from Origin, id mcpwire.RawID, body []byte) error {
 	s.conn.answered(string(id))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.conn.b.cfg.Timeout, ErrTimeout)
+	defer cancel()
 	if l := s.conn.current(); l == nil || l != from.link || l.era() != mcpwire.EraLegacy {
 		return nil // the session in which it was asked is gone
 	}

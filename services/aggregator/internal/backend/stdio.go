@@ -192,7 +192,7 @@ func (l *stdioLink) misread(line []byte, err error) {
 	}
 	l.mu.Unlock()
 	if box == nil {
-		l.b.log.Warn("the server wrote a message that cannot be read", zap.Error(err))
+		l.b.warn("the server wrote a message that cannot be read", err)
 		return
 	}
 	box.put(nil, err)
@@ -246,7 +246,7 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 		select {
 		case l.replies <- mcpwire.Reply{Kind: r.Kind, Method: r.Method, ID: slices.Clone(r.ID)}:
 		default:
-			l.b.log.Warn("the server asks faster than it reads answers")
+			l.b.warn("the server asks faster than it reads answers", nil)
 		}
 	})
 }

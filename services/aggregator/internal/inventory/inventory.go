@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	parallel     = 20 // listings at one time
+	parallel     = 20 // listings at one time, and as many of children
 	debounce     = 250 * time.Millisecond
 	longestPause = 30 * time.Second // between listings that the backend asks for
 	freeBurst    = 10               // such listings in a row without a longer pause
@@ -57,7 +57,7 @@ type Inventory struct {
 	sources []Source
 	dir     string // of the last good lists; empty: none are kept
 	log     *zap.Logger
-	slots   *semaphore.Weighted
+	slots   map[bool]*semaphore.Weighted // of children and of others: a child may take minutes to start
 
 	current atomic.Pointer[catalog.Catalog]
 	started time.Time
@@ -97,7 +97,7 @@ type LeftOut struct {
 func New(cfg *gatewayconfig.Aggregator, sources []Source, dir string, log *zap.Logger) *Inventory {
 	inv := &Inventory{
 		cfg: cfg, sources: sources, dir: dir, log: log, started: time.Now(),
-		slots:    semaphore.NewWeighted(parallel),
+		slots:    map[bool]*semaphore.Weighted{true: semaphore.NewWeighted(parallel), false: semaphore.NewWeighted(parallel)},
 		listings: make([]catalog.Listing, len(sources)),
 		status:   make([]Status, len(sources)),
 		told:     make([]string, len(sources)),
@@ -224,11 +224,12 @@ func (inv *Inventory) follow(ctx context.Context, i int) {
 }
 
 func (inv *Inventory) list(ctx context.Context, i int) error {
-	if err := inv.slots.Acquire(ctx, 1); err != nil {
+	s := &inv.sources[i]
+	slots := inv.slots[s.Stdio]
+	if err := slots.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer inv.slots.Release(1)
-	s := &inv.sources[i]
+	defer slots.Release(1)
 	got, err := s.List(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()

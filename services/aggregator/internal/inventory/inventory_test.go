@@ -170,6 +170,23 @@ func TestHang(t *testing.T) {
 	})
 }
 
+// TestSlowStarts: however many children start slowly, other servers are listed.
+func TestSlowStarts(t *testing.T) {
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		servers := []*server{}
+		for i := range 2 * parallel {
+			slow := newServer(fmt.Sprint("slow", i), true, "x")
+			slow.takes = time.Hour
+			servers = append(servers, slow)
+		}
+		return append(servers, newServer("a", false, "x"))
+	}, func(t *testing.T, inv *Inventory, _ []*server) {
+		if got := toolNames(inv.Catalog()); got != "a_x" {
+			t.Errorf("tools %q, want those of a", got)
+		}
+	})
+}
+
 // TestFailure: what fails keeps its last lists, is tried again ever more slowly, and comes back.
 func TestFailure(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
