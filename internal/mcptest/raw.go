@@ -39,7 +39,8 @@ func SSE(body string) Answer { return Answer{Type: "text/event-stream", Body: bo
 func JSON(body string) Answer { return Answer{Body: body} }
 
 // NewRaw starts a hand-written server, free of any SDK. answers is keyed by JSON-RPC method, or GET or DELETE for
-// those HTTP methods, or a path, or for one version only by "initialize" and that version. What is not in answers behaves: server/discover and initialize as era says, notifications are
+// those HTTP methods, or a path; for one version or page only by "initialize" and the version, or the method and the
+// cursor. What is not in answers behaves: server/discover and initialize as era says, notifications are
 // accepted, everything else is -32601.
 func NewRaw(tb testing.TB, era Era, answers map[string]Answer) *HTTP {
 	tb.Helper()
@@ -111,6 +112,7 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 		Params struct {
 			Meta            struct{ ProgressToken json.RawMessage } `json:"_meta"`
 			ProtocolVersion string
+			Cursor          string
 		}
 	}
 	json.Unmarshal(body, &req)
@@ -120,7 +122,7 @@ func (h *HTTP) serveRaw(w http.ResponseWriter, r *http.Request, answers map[stri
 	}
 	answer, ok := answers[r.URL.Path]
 	if !ok {
-		answer, ok = answers[key+" "+req.Params.ProtocolVersion]
+		answer, ok = answers[key+" "+req.Params.ProtocolVersion+req.Params.Cursor]
 	}
 	if !ok {
 		answer, ok = answers[key]

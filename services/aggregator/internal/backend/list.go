@@ -90,20 +90,16 @@ func (b *Backend) List(ctx context.Context) (*Listing, error) {
 			return nil, err
 		}
 		listing, err := b.list(ctx, l, attempt == 0)
-		if err == nil && len(listing.Failed) == 0 {
+		if err == nil {
+			for _, failed := range listing.Failed { // where others came, the session stands
+				doubt := classify(failed, l.era()).reprobe
+				b.lister.heed(verdict{reprobe: doubt, drop: doubt}, l)
+			}
 			return listing, nil
 		}
 		v := classify(err, l.era())
-		if err == nil {
-			for _, failed := range listing.Failed {
-				v.reprobe = v.reprobe || classify(failed, l.era()).reprobe
-			}
-		}
 		v.drop = true // also after other errors the next List starts afresh
 		b.lister.heed(v, l)
-		if err == nil {
-			return listing, nil
-		}
 		if attempt > 0 || !v.repeat || ctx.Err() != nil {
 			return nil, b.fail(ctx, err, false)
 		}

@@ -53,6 +53,27 @@ func initialized(members string) mcptest.Answer {
 	return result(`"protocolVersion":"2025-11-25","serverInfo":{"name":"odd","version":"0"},` + members)
 }
 
+// pages lists fifty tools on each of a hundred pages, and t.
+func pages() answers {
+	var fifty []string
+	for i := range 50 {
+		fifty = append(fifty, fmt.Sprintf(`{"name":"a%02d-N"}`, i))
+	}
+	page := `"tools":[` + strings.Join(fifty, ",") + `]`
+	return answers{"tools/list": result(page + `,"nextCursor":"c-N"`), "tools/list c-99": result(page + `,"nextCursor":"last"`), "tools/list last": listed()["tools/list"]}
+}
+
+// hundred are the names on pages, and these, in order.
+func hundred(names ...string) string {
+	for i := range 50 {
+		for page := range 100 {
+			names = append(names, fmt.Sprintf("a%02d-%d", i, page+1))
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
 var oddDefinitions = []odd{
 	{name: "members of other types", answers: listed(`{"name":"u","description":5,"annotations":null,"title":null}`), tools: "t u"},
 	{name: "a schema that is a string", answers: listed(`{"name":"u","inputSchema":"none"}`), left: "inputSchema is a string"},
@@ -63,6 +84,7 @@ var oddDefinitions = []odd{
 	{name: "lists that are null", answers: answers{"prompts/list": result(`"prompts":null`), "resources/list": result(``)}},
 	{name: "an empty cursor", answers: answers{"tools/list": result(`"tools":[` + toolT + `],"nextCursor":""`)}},
 	{name: "a cursor that comes again", answers: answers{"tools/list": result(`"tools":[` + toolT + `],"nextCursor":"more"`)}},
+	{name: "a hundred pages", over: "http", answers: pages(), tools: hundred("t")},
 	{name: "a list that fails", answers: answers{"prompts/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"message":"no database"}}`)}, left: "no database"},
 	{name: "a list that is no list", answers: answers{"resources/list": result(`"resources":{"a":1}`)}, left: "not a JSON array"},
 	{name: "a list that hangs", timeout: 5 * time.Second, answers: answers{"prompts/list": {Type: "text/event-stream", Hold: true}}, left: "timed out"},
@@ -172,6 +194,7 @@ var oddVersions = []odd{
 // TestOdd: servers as they are. A fault costs one item or one call, never the server's others, and never those of the
 // good server beside it, which is listed and answers all the while.
 func TestOdd(t *testing.T) {
+	setFor(t, &pageSize, 10_000)
 	backends := map[string]backend.Config{"good": overHTTP(mcptest.NewHTTP(t, mcptest.Options{}).URL)}
 	rows := map[string]odd{}
 	for kind, list := range map[string][]odd{"d": oddDefinitions, "m": oddMessages, "h": oddHTTP, "v": oddVersions} {
