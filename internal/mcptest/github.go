@@ -90,12 +90,13 @@ func GitHub(versions []string) *mcp.Server {
 	})
 	add(s, "create_issue", "Open a new issue.", writes, func(in struct {
 		repo
-		Title string `json:"title" jsonschema:"title of the issue"`
-		Body  string `json:"body,omitempty" jsonschema:"text of the issue"`
+		Title  string   `json:"title" jsonschema:"title of the issue"`
+		Body   string   `json:"body,omitempty" jsonschema:"text of the issue"`
+		Labels []string `json:"labels,omitempty" jsonschema:"names of labels"`
 	}) (any, error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		i := issue{100 + len(h.issues), in.Title, "open", in.Body, []string{}}
+		i := issue{100 + len(h.issues), in.Title, "open", in.Body, append([]string{}, in.Labels...)}
 		h.issues = append(h.issues, i)
 		return i, nil
 	})
