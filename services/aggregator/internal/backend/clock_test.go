@@ -17,6 +17,7 @@ import (
 type played struct {
 	server func(ctx context.Context, id string, say func(format string, args ...any))
 	deaf   bool // takes no notification and no answer
+	took   int
 }
 
 func (p *played) era() mcpwire.Era { return mcpwire.EraLegacy }
@@ -26,6 +27,7 @@ func (p *played) post(ctx context.Context, _ []byte, _ http.Header) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	p.took++
 	return nil
 }
 func (p *played) close() {}
@@ -99,12 +101,12 @@ func TestClock(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := New(Config{Backend: gatewayconfig.Backend{Name: "b", Transport: gatewayconfig.TransportHTTP, Timeout: limit}})
 				s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "key", Capabilities: []byte(`{"elicitation":{}}`)})
-				s.conn.up.link = &played{func(ctx context.Context, id string, say func(string, ...any)) {
+				s.conn.up.link = &played{server: func(ctx context.Context, id string, say func(string, ...any)) {
 					test.server(ctx, id, say)
 					if ctx.Err() == nil {
 						say(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 					}
-				}, false}
+				}}
 				began, answered := time.Now(), false
 				err := s.Do(t.Context(), tool(t, mcpwire.EraLegacy, "1", "x", `{}`, `"progressToken":"p"`), func(m Message) error {
 					if m.Kind == mcpwire.KindRequest && test.answer > 0 {
@@ -139,6 +141,42 @@ func TestAnswerTime(t *testing.T) {
 			if err := send(); !errors.Is(err, ErrTimeout) || time.Since(began) != time.Minute {
 				t.Errorf("%s: %v after %v", what, err, time.Since(began))
 			}
+		}
+	})
+}
+
+// TestQuestionOutside: a question on the standalone stream may be what a call waits for. Only where it was asked its
+// answer means anything.
+func TestQuestionOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 30 * time.Second
+		b := New(Config{Backend: gatewayconfig.Backend{Name: "b", Transport: gatewayconfig.TransportHTTP, Timeout: limit}})
+		var s *Session
+		s = b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: "key", Capabilities: []byte(`{"elicitation":{}}`),
+			OnMessage: func(m mcpwire.Reply, from Origin) {
+				time.AfterFunc(time.Minute, func() { s.Respond(context.Background(), from, mcpwire.RawID(`"q"`), []byte(`{}`)) })
+			}})
+		asked, other := &played{}, &played{}
+		asked.server = func(ctx context.Context, _ string, _ func(string, ...any)) {
+			r, err := mcpwire.ParseReply([]byte(`{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}`))
+			if err != nil {
+				t.Error(err)
+			}
+			s.conn.unsolicited(asked, r, nil)
+			<-ctx.Done()
+		}
+		s.conn.up.link = asked
+		began := time.Now()
+		if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, "")); !errors.Is(err, ErrTimeout) || time.Since(began) != time.Minute+limit {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		took := asked.took // the answer, and that the time was up
+		s.conn.up.link = other
+		if err := s.Respond(t.Context(), Origin{asked}, mcpwire.RawID(`"q"`), []byte(`{}`)); err != nil || other.took != 0 || asked.took != took {
+			t.Errorf("an answer to another session: %v", err)
+		}
+		if took != 2 {
+			t.Errorf("it took %d messages, want the answer and the cancellation", took)
 		}
 	})
 }

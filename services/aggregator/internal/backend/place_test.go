@@ -174,3 +174,49 @@ func TestHungStart(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTake: a place whose child is ending goes to one who waits for it, if that one's share allows, or to the next when
+// that one gives up.
+func TestTake(t *testing.T) {
+	var p places
+	var ann, bob []*place
+	for range maxShare {
+		q, _ := p.take("ann")
+		ann = append(ann, q)
+	}
+	for range maxChildren - maxShare {
+		q, _ := p.take("bob")
+		bob = append(bob, q)
+	}
+	p.end(bob[0])
+	if q, own := p.take("ann"); q != nil || !own {
+		t.Error("another's place went to somebody beyond the share")
+	}
+	first, _ := p.take("cat")
+	if q, _ := p.take("dan"); first == nil || q != nil {
+		t.Fatal("one place is ending, and one can have it")
+	}
+	p.free(first)
+	second, _ := p.take("dan")
+	p.end(ann[0])
+	third, _ := p.take("ann")
+	if second == nil || third == nil {
+		t.Fatal("a place that was given up again, and an own one, cannot be had")
+	}
+	for i, step := range []struct{ ended, got *place }{{bob[0], second}, {ann[0], third}} {
+		select {
+		case <-step.got.ready:
+			t.Errorf("%d: ready while the child is ending", i)
+		default:
+		}
+		p.free(step.ended)
+		select {
+		case <-step.got.ready:
+		default:
+			t.Errorf("%d: not ready when the child has ended", i)
+		}
+	}
+	if len(p.all) != maxChildren {
+		t.Errorf("%d places are taken", len(p.all))
+	}
+}
