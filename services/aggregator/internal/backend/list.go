@@ -23,6 +23,8 @@ const (
 	// maxListBytes bounds all answers together. authz gets each name twice, in a message of at most 64 MiB: one that is
 	// larger would keep it from every backend's changes.
 	maxListBytes = 24 << 20
+	// quietList is how long a page of any other list than tools may take, since tools that came wait for them.
+	quietList = 10 * time.Second
 )
 
 // Listing is what a backend offers. Its byte fields are as the backend wrote them.
@@ -185,13 +187,18 @@ func announcesChanges(capability []byte) bool {
 // drain reads all pages of one list into out. A repeated cursor ends it, and an empty one, by which many servers mean
 // that there is none. size counts the bytes of the lists that could be read.
 func (b *Backend) drain(ctx context.Context, l link, kind mcpwire.ItemKind, out *Listing, size *int) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
-	defer cancel()
+	quiet := b.cfg.Timeout
+	if kind != mcpwire.ItemTool {
+		quiet = min(quiet, quietList)
+	}
+	ctx, clock := newClock(ctx, quiet, b.cfg.Timeout)
+	defer clock.end()
 	var items []Item
 	var params []byte
 	seen := map[string]bool{`""`: true, "null": true}
 	read, nameless := *size, 0
 	for page := 0; ; page++ {
+		clock.wind()
 		r, err := b.query(ctx, l, b.lister.mint(), kind.ListMethod(), params)
 		var rpc *rpcError
 		if errors.As(err, &rpc) && rpc.code == mcpwire.CodeMethodNotFound && page == 0 {

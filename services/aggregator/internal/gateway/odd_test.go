@@ -84,12 +84,12 @@ var oddDefinitions = []odd{
 	{name: "lists that are null", answers: answers{"prompts/list": result(`"prompts":null`), "resources/list": result(``)}},
 	{name: "an empty cursor", answers: answers{"tools/list": result(`"tools":[` + toolT + `],"nextCursor":""`)}},
 	{name: "a cursor that comes again", answers: answers{"tools/list": result(`"tools":[` + toolT + `],"nextCursor":"more"`)}},
-	{name: "a hundred pages", over: "http", answers: pages(), tools: hundred("t")},
+	{name: "a hundred pages", over: "http", timeout: 5 * time.Minute, answers: pages(), tools: hundred("t")},
 	{name: "a list that fails", answers: answers{"prompts/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"message":"no database"}}`)}, left: "no database"},
 	{name: "a list that is no list", answers: answers{"resources/list": result(`"resources":{"a":1}`)}, left: "not a JSON array"},
 	{name: "a list that hangs", timeout: 5 * time.Second, answers: answers{"prompts/list": {Type: "text/event-stream", Hold: true}}, left: "timed out"},
-	{name: "a list that does not end", over: "http", answers: answers{"resources/templates/list": result(`"resourceTemplates":[],"nextCursor":"-N"`)}, left: "is longer than"},
-	{name: "a list that is too long", over: "http", answers: answers{"resources/list": result(`"resources":[{"uri":"` + strings.Repeat("u", 25<<20) + `"}]`)}, left: "is longer than"},
+	{name: "a list that does not end", over: "http", timeout: 5 * time.Minute, answers: answers{"resources/templates/list": result(`"resourceTemplates":[],"nextCursor":"-N"`)}, left: "is longer than"},
+	{name: "a list that is too long", over: "http", timeout: 5 * time.Minute, answers: answers{"resources/list": result(`"resources":[{"uri":"` + strings.Repeat("u", 25<<20) + `"}]`)}, left: "is longer than"},
 	{name: "no capabilities", answers: answers{"initialize": initialized(`"capabilities":{}`)}},
 	{name: "capabilities that are null", answers: answers{"initialize": initialized(`"capabilities":null`)}},
 	{name: "output that is no object", answers: answers{"tools/list": result(`"tools":[{"name":"t","outputSchema":{"type":"array"}}]`),
@@ -194,7 +194,7 @@ var oddVersions = []odd{
 // TestOdd: servers as they are. A fault costs one item or one call, never the server's others, and never those of the
 // good server beside it, which is listed and answers all the while.
 func TestOdd(t *testing.T) {
-	setFor(t, &pageSize, 10_000)
+	setFor(t, &pageSize, 20_000)
 	backends := map[string]backend.Config{"good": overHTTP(mcptest.NewHTTP(t, mcptest.Options{}).URL)}
 	rows := map[string]odd{}
 	for kind, list := range map[string][]odd{"d": oddDefinitions, "m": oddMessages, "h": oddHTTP, "v": oddVersions} {
@@ -203,9 +203,16 @@ func TestOdd(t *testing.T) {
 			for method, answer := range row.answers {
 				said[method] = answer
 			}
-			if row.over != "stdio" {
-				name := fmt.Sprintf("%s%dh", kind, i)
-				config := overHTTP(mcptest.NewRaw(t, mcptest.Legacy, said).URL)
+			eras := map[string]mcptest.Era{"h": mcptest.Legacy}
+			if _, opens := said["initialize"]; !opens && (kind == "d" || kind == "m") {
+				eras["n"] = mcptest.Modern
+			}
+			for suffix, era := range eras {
+				if row.over == "stdio" {
+					continue
+				}
+				name := fmt.Sprintf("%s%d%s", kind, i, suffix)
+				config := overHTTP(mcptest.NewRaw(t, era, said).URL)
 				config.Timeout = row.timeout
 				backends[name], rows[name] = config, row
 			}

@@ -246,7 +246,7 @@ func (inv *Inventory) list(ctx context.Context, i int) error {
 	}
 	for _, kind := range mcpwire.Kinds {
 		if err := got.Failed[kind]; err != nil {
-			return fmt.Errorf("%w: %w", errSome, err)
+			return fmt.Errorf("%w: %s: %w", errSome, kind.ListMethod(), err)
 		}
 	}
 	inv.mu.Lock()

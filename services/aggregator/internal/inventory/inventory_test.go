@@ -272,7 +272,7 @@ func TestSomeLists(t *testing.T) {
 		time.Sleep(time.Hour)
 		expect(t, inv, "a_y child_y", "a listed, child listed")
 		for _, st := range inv.Status() {
-			if st.Prompts != 1 || !strings.Contains(st.LastFailure, "no database") || len(st.LeftOut) != 1 || st.LeftOut[0] != (LeftOut{"prompt", "q", "it is odd"}) {
+			if st.Prompts != 1 || !strings.HasSuffix(st.LastFailure, "prompts/list: no database") || len(st.LeftOut) != 1 || st.LeftOut[0] != (LeftOut{"prompt", "q", "it is odd"}) {
 				t.Errorf("got %+v", st)
 			}
 		}
