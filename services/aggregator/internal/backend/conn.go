@@ -201,8 +201,12 @@ func (c *conn) unsolicited(l link, r mcpwire.Reply, refuse func(mcpwire.Reply)) 
 	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || !c.b.mayAsk(r.Method)):
 		refuse(r)
 	case c.opts.OnMessage != nil:
-		if r.Kind == mcpwire.KindRequest {
+		switch {
+		case r.Kind == mcpwire.KindRequest:
 			c.ask(string(r.ID))
+		case r.Method == "notifications/cancelled": // of a question of its own
+			params, _ := r.Params()
+			c.answered(string(params.Raw("requestId")))
 		}
 		c.opts.OnMessage(r, Origin{l})
 	}

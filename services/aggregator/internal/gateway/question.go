@@ -49,6 +49,25 @@ func (s *session) ask(b *backend.Session, from backend.Origin, id mcpwire.RawID)
 	return ours
 }
 
+// withdraw makes a backend's notifications/cancelled one about the question as the client knows it. Nil: of no question
+// that waits.
+func (s *session) withdraw(b *backend.Session, m mcpwire.Reply) []byte {
+	params, _ := m.Params()
+	at, ok := params.Find("requestId")
+	if !ok {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ours, q := range s.asked {
+		if q.backend == b && string(q.id) == string(m.Body.Text[at.Start:at.End]) {
+			delete(s.asked, ours)
+			return mcpwire.Splice(m.Body.Text, mcpwire.Edit{Start: at.Start, End: at.End, With: []byte(ours)})
+		}
+	}
+	return nil
+}
+
 // responded passes the client's answer to the backend that asked; an answer to no question is dropped.
 func (s *session) responded(ctx context.Context, m *mcpwire.Message, log *zap.Logger) {
 	s.mu.Lock()
@@ -83,6 +102,10 @@ func (s *session) unsolicited(b *backend.Session, from backend.Origin, m mcpwire
 			delete(s.asked, string(id))
 			s.mu.Unlock()
 			s.decline(b, from, m.ID)
+		}
+	case m.Method == "notifications/cancelled":
+		if text := s.withdraw(b, m); text != nil {
+			s.post(text)
 		}
 	case m.Kind == mcpwire.KindNotification:
 		s.post(append([]byte(nil), m.Body.Text...))

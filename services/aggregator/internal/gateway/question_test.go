@@ -54,7 +54,8 @@ func TestDeclines(t *testing.T) {
 		})
 	}})
 	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
-	if got := w.send(t, legacy(w.open(t, "ann", `{"elicitation":{}}`), "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
+	// Of a client that cannot be asked the stream opens with the subscription.
+	if got := w.send(t, legacy(w.open(t, "ann", `{}`), "1", "resources/subscribe", `"uri":"test://hello"`)); got.status != 200 {
 		t.Fatal(got)
 	}
 	wait(t, listed, func(struct{}) bool { return true })
@@ -88,6 +89,26 @@ func TestLateAnswer(t *testing.T) {
 	}
 	if want := []string{`{"jsonrpc":"2.0","id":"q","result":{"action":"accept"}}`}; !slices.Equal(answers, want) {
 		t.Errorf("the backend got %q, want %q", answers, want)
+	}
+}
+
+// TestWithdrawn: a server takes a question back under the id that the client knows, and nobody else's.
+func TestWithdrawn(t *testing.T) {
+	question := `data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}` + "\n\n"
+	withdrawn := func(id string) string {
+		return `data: {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `}}` + "\n\n"
+	}
+	answers := map[string]mcptest.Answer{
+		"tools/list": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"tools":[{"name":"x","inputSchema":{"type":"object"}}]}}`),
+		"tools/call": mcptest.SSE(question + withdrawn(`"other"`) + withdrawn(`"q"`) + withdrawn(`"q"`) + `data: {"jsonrpc":"2.0","id":ID,"result":{}}` + "\n\n"),
+	}
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewRaw(t, mcptest.Legacy, answers)})
+	got := w.send(t, legacy(w.open(t, "ann", `{"elicitation":{}}`), "1", "tools/call", toolCall("a_x")))
+	if n := strings.Count(got.body, "notifications/cancelled"); n != 1 || !strings.Contains(got.body, `"params":{"requestId":"vmcp-1"}`) {
+		t.Errorf("the client got %s", got.body)
+	}
+	if got := w.send(t, modern("1", "tools/call", toolCall("a_x"))); strings.Contains(got.body, "cancelled") {
+		t.Errorf("who was asked nothing got %s", got.body)
 	}
 }
 

@@ -60,6 +60,18 @@ func (r *reply) send(m backend.Message) error {
 	defer r.mu.Unlock()
 	defer r.quiet.Reset(keepAlive)
 	raw := m.Raw
+	if m.Method == "notifications/cancelled" {
+		if r.s == nil { // who was asked nothing
+			return nil
+		}
+		parsed, err := mcpwire.ParseReply(raw)
+		if err != nil {
+			return err
+		}
+		if raw = r.s.withdraw(r.b, parsed); raw == nil {
+			return nil
+		}
+	}
 	if m.Kind == mcpwire.KindRequest {
 		if r.s == nil {
 			return nil // Do answers these itself for modern clients
