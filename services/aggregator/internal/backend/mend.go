@@ -15,7 +15,7 @@ import (
 // parse reads one message of the backend.
 func parse(msg []byte) (mcpwire.Reply, error) {
 	r, err := mcpwire.ParseReply(msg)
-	if err == nil {
+	if err == nil && !(r.ResultSpan.Exists() && msg[r.ResultSpan.Start] == '[') {
 		return r, nil
 	}
 	fixed := mend(msg)
@@ -30,8 +30,8 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // isNoise says of text that no message was found in that it was not meant as one: a line of a log, a sign of life.
 func isNoise(text []byte) bool { return !bytes.Contains(text, []byte(`"jsonrpc"`)) }
 
-// mend takes away a byte order mark and members that are null and stand for none, makes an integer of an id like 7.0, and
-// marks what is no Unicode.
+// mend takes away a byte order mark and members that are null and stand for none, makes an integer of an id like 7.0 and
+// an object of a result that is PHP's word for an empty one, and marks what is no Unicode.
 func mend(msg []byte) []byte {
 	msg = marked(bytes.TrimPrefix(msg, byteOrderMark))
 	o, err := mcpwire.ParseObject(msg, 0, len(msg))
@@ -57,6 +57,9 @@ func mend(msg []byte) []byte {
 		if f, err := strconv.ParseFloat(string(raw), 64); err == nil && f == float64(int64(f)) {
 			set = append(set, mcpwire.Field{Name: "id", Value: strconv.AppendInt(nil, int64(f), 10)})
 		}
+	}
+	if raw := o.Raw("result"); len(raw) > 1 && raw[0] == '[' && len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0 {
+		set = append(set, mcpwire.Field{Name: "result", Value: []byte("{}")})
 	}
 	edits := o.Change(drop, set...)
 	if len(edits) == 0 {

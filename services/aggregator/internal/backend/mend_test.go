@@ -8,6 +8,8 @@ func TestMend(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"result":{},"error":null,"method":null}`, `{"jsonrpc":"2.0","id":1,"result":{}}`},
 		{`{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1}}`, `{"jsonrpc":"2.0","id":1,"error":{"code":1}}`},
 		{`{"jsonrpc":"2.0","id":1,"result":null,"error":null}`, `{"jsonrpc":"2.0","id":1,"result":null}`},
+		{`{"jsonrpc":"2.0","id":1,"result":[ ]}`, `{"jsonrpc":"2.0","id":1,"result":{}}`},
+		{`{"jsonrpc":"2.0","id":1,"result":[0]}`, `{"jsonrpc":"2.0","id":1,"result":[0]}`},
 		{`{"jsonrpc":"2.0","id":7.0,"result":{"a":7.0}}`, `{"jsonrpc":"2.0","id":7,"result":{"a":7.0}}`},
 		{`{"jsonrpc":"2.0","id":7.5,"result":{}}`, ""},
 		{`{"jsonrpc":"2.0","id":1,"result":{"a":"\ud83d","b":"\ud83d\ude00","c":"\\ud83d","d":"\ude00\ud83d"}}`,

@@ -103,7 +103,7 @@ func TestMisbehaving(t *testing.T) {
 		{"not JSON", mcptest.JSON(`<html>`), ErrInvalidReply},
 		{"batch", mcptest.JSON(`[{"jsonrpc":"2.0","id":ID,"result":{}}]`), ErrInvalidReply},
 		{"result twice", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{},"result":{}}`), ErrInvalidReply},
-		{"result is no object", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":[]}`), ErrInvalidReply},
+		{"result is no object", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":[0]}`), ErrInvalidReply},
 		{"unknown resultType", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"task"}}`), ErrInvalidReply},
 		{"accepted", mcptest.Answer{Status: 202}, ErrInvalidReply},
 		{"a result with status 400", mcptest.Answer{Status: 400, Body: `{"jsonrpc":"2.0","id":ID,"result":{}}`}, ErrUnavailable},

@@ -45,7 +45,7 @@ func (h *hop) restore(r mcpwire.Reply) ([]byte, error) {
 	var err error
 	switch {
 	case r.ErrorSpan.Exists():
-		more, err = h.errorEdits(r)
+		more = h.errorEdits(r)
 	case h.wire == mcpwire.EraModern:
 		more, err = h.modernResult(r)
 	case h.client == mcpwire.EraModern:
@@ -61,29 +61,37 @@ func (h *hop) restore(r mcpwire.Reply) ([]byte, error) {
 	return mcpwire.Splice(r.Body.Text, append(edits, more...)...), nil
 }
 
-// errorEdits: -32002 and -32042 are never shown to a modern client (docs/rules.md#errors).
-func (h *hop) errorEdits(r mcpwire.Reply) ([]mcpwire.Edit, error) {
+// errorEdits: -32002 and -32042 are never shown to a modern client (docs/rules.md#errors). An error that clients could not
+// read, and would wait for to the end of their patience, gets the members that it lacks.
+func (h *hop) errorEdits(r mcpwire.Reply) []mcpwire.Edit {
 	o, ok := r.Error()
-	if !ok {
-		return nil, h.b.errorf(ErrInvalidReply, true, "error is no object")
+	if !ok { // of a text one keeps what it says
+		raw := r.Body.Text[r.ErrorSpan.Start:r.ErrorSpan.End]
+		if raw[0] != '"' {
+			raw = mcpwire.Quote("an error without words")
+		}
+		return []mcpwire.Edit{{Start: r.ErrorSpan.Start, End: r.ErrorSpan.End,
+			With: object([]mcpwire.Field{codeField(mcpwire.CodeInternal), {Name: "message", Value: raw}})}}
 	}
-	code, ok := o.Find("code")
-	if !ok {
-		return nil, h.b.errorf(ErrInvalidReply, true, "error has no code")
+	var set []mcpwire.Field
+	if _, ok := o.String("message"); !ok {
+		set = append(set, mcpwire.Field{Name: "message", Value: mcpwire.Quote("an error without words")})
 	}
-	if h.client != mcpwire.EraModern {
-		return nil, nil
+	code, err := strconv.Atoi(string(o.Raw("code")))
+	switch {
+	case err != nil:
+		set = append(set, codeField(mcpwire.CodeInternal))
+	case h.client != mcpwire.EraModern:
+	case code == -32002:
+		set = append(set, codeField(mcpwire.CodeInvalidParams))
+	case code == -32042:
+		set = append(set, codeField(mcpwire.CodeInternal))
 	}
-	to := 0
-	switch r.ErrorCode() {
-	case -32002:
-		to = mcpwire.CodeInvalidParams
-	case -32042:
-		to = mcpwire.CodeInternal
-	default:
-		return nil, nil
-	}
-	return []mcpwire.Edit{{Start: code.Start, End: code.End, With: strconv.AppendInt(nil, int64(to), 10)}}, nil
+	return o.Change(nil, set...)
+}
+
+func codeField(code int) mcpwire.Field {
+	return mcpwire.Field{Name: "code", Value: strconv.AppendInt(nil, int64(code), 10)}
 }
 
 // modernResult takes a modern backend's result to a client of either era.

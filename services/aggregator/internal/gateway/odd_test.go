@@ -100,6 +100,9 @@ const ran = `"result":{"content":[{"type":"text","text":"ran"}]}`
 
 var oddMessages = []odd{
 	{name: "an error beside a result", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,` + ran + `,"error":null}`)}, call: ran + "}"},
+	{name: "an error that is a text", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":"it broke"}`)}, call: `"error":{"code":-32603,"message":"it broke"}`},
+	{name: "an error without words", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"error":{"code":"E1","data":{"a":1}}}`)},
+		call: `"error":{"message":"an error without words","code":-32603,"data":{"a":1}}`},
 	{name: "an id that became text", answers: answers{"initialize": mcptest.JSON(`{"jsonrpc":"2.0","id":"ID","result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}`),
 		"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":"ID",` + ran + `}`)}, call: `"id":2,`},
 	{name: "an id that became a fraction", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID.0,` + ran + `}`)}, call: `"id":2,`},
