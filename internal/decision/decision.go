@@ -141,6 +141,9 @@ func Verify(d *gatewayv1.Decision, r Received) error {
 	return nil
 }
 
+// Anonymous is the principal of all who need no token. It may be many people, so nothing is shared out by it.
+var Anonymous = Principal("", "anonymous", "")
+
 // Principal names a caller by issuer, subject and client (RFC 9068): 22 characters of base64url. Sessions and pools
 // belong to it.
 func Principal(issuer, subject, client string) string {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
 )
 
@@ -144,10 +145,13 @@ func (b *Backend) evict(c *conn, own bool) bool {
 	return false
 }
 
-// principal is who a session is for; of one that all share, nobody.
+// principal is who a session is for: of one that all share, nobody, and without sign-in whoever the session itself is for.
 func (c *conn) principal() string {
-	if c.b.cfg.Shared {
+	switch {
+	case c.b.cfg.Shared:
 		return ""
+	case c.opts.Principal == decision.Anonymous:
+		return c.key.key
 	}
 	return c.opts.Principal
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vmcp/internal/await"
+	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
@@ -118,6 +119,18 @@ func TestPlaces(t *testing.T) {
 	b.reap(time.Now().Add(idleTimeout + time.Minute))
 	if cat.conn.current() != nil || bob[2].s.conn.current() == nil {
 		t.Error("idle children end, those in calls do not")
+	}
+}
+
+// TestPlacesWithoutSignIn: who is nobody in particular has no share, as that would be everybody's.
+func TestPlacesWithoutSignIn(t *testing.T) {
+	b := script(t, asking, 0)
+	for n := range maxChildren {
+		s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: fmt.Sprint(n), Principal: decision.Anonymous})
+		t.Cleanup(s.Close)
+		if err := hold(t, s).started(); err != nil {
+			t.Fatalf("place %d: %v", n, err)
+		}
 	}
 }
 

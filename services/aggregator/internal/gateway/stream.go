@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"vmcp/internal/decision"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/catalog"
@@ -183,6 +184,9 @@ func subject(msg []byte) (mcpwire.ItemKind, string) {
 // mayFollow counts the streams of a caller, each of which costs memory and questions to authz. False: answered already.
 func (x *exchange) mayFollow() (leave func(), ok bool) {
 	g, who := x.g, x.d.Principal
+	if who == decision.Anonymous { // Envoy's bounds are all that is left
+		return func() {}, true
+	}
 	g.following.Lock()
 	defer g.following.Unlock()
 	if g.streams[who] >= maxStreams {

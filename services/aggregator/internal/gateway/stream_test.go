@@ -73,6 +73,12 @@ func TestStreamsBound(t *testing.T) {
 	bob := listen("1", allLists)
 	bob.caller = "bob"
 	w.stream(t, bob)
+	everybody := exchange{g: w.Gateway, d: &gatewayv1.Decision{Principal: decision.Anonymous}}
+	for range maxStreams + 1 {
+		if _, ok := everybody.mayFollow(); !ok {
+			t.Fatal("without sign-in one person's streams are counted as everybody's")
+		}
+	}
 	leave()
 	w.stream(t, get)
 }

@@ -55,7 +55,7 @@ type Server struct {
 // New makes a server.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, hosts: newHosts(cfg), anonymous: &Caller{
-		Claims: token.Claims{Subject: "anonymous"}, Principal: decision.Principal("", "anonymous", "")}}
+		Claims: token.Claims{Subject: "anonymous"}, Principal: decision.Anonymous}}
 	s.documents, s.challenge = metadata(cfg.Endpoint, cfg.Issuer)
 	return s
 }

@@ -199,7 +199,7 @@ func (w *world) describeSeal(t *testing.T, b *strings.Builder, resp *authv3.Chec
 	sum := sha256.Sum256(wire.Body)
 	principal := decision.Principal(w.issuer.URL, callerOf(d), "cli")
 	if len(d.TokenPayload) == 0 {
-		principal = decision.Principal("", "anonymous", "")
+		principal = decision.Anonymous
 	}
 	for field, equal := range map[string]bool{
 		"body_sha256":      bytes.Equal(d.BodySha256, sum[:]),
