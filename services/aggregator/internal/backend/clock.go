@@ -11,31 +11,29 @@ import (
 // newClock is told too, runs on through both (HT-9).
 type clock struct {
 	limit time.Duration
+	last  time.Time // the end of the longest time
 	over  context.CancelCauseFunc
 
 	mu    sync.Mutex
-	timer *time.Timer     // nil: not started yet, or ended
+	timer *time.Timer     // one for both, set to what comes first
 	asked map[string]bool // the backend's ids of what the client was asked
 	ended bool
 }
 
 // newClock makes a clock that stands still until wind, and the context that it ends; the longest time begins now.
 func newClock(ctx context.Context, limit, longest time.Duration) (context.Context, *clock) {
-	ctx, cancel := context.WithTimeoutCause(ctx, max(longest, limit), ErrTimeout)
+	longest = max(longest, limit)
 	ctx, over := context.WithCancelCause(ctx)
-	return ctx, &clock{limit: limit, over: func(cause error) { over(cause); cancel() }}
+	return ctx, &clock{limit: limit, last: time.Now().Add(longest), over: over,
+		timer: time.AfterFunc(longest, func() { over(ErrTimeout) })}
 }
 
 // wind starts the clock, or starts it anew.
 func (c *clock) wind() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.ended || len(c.asked) > 0:
-	case c.timer == nil:
-		c.timer = time.AfterFunc(c.limit, func() { c.over(ErrTimeout) })
-	default:
-		c.timer.Reset(c.limit)
+	if !c.ended && len(c.asked) == 0 {
+		c.timer.Reset(min(c.limit, time.Until(c.last)))
 	}
 }
 
@@ -47,8 +45,8 @@ func (c *clock) ask(id string) {
 		c.asked = map[string]bool{}
 	}
 	c.asked[id] = true
-	if c.timer != nil {
-		c.timer.Stop()
+	if !c.ended {
+		c.timer.Reset(time.Until(c.last))
 	}
 }
 
@@ -67,9 +65,7 @@ func (c *clock) answered(id string) {
 func (c *clock) end() {
 	c.mu.Lock()
 	c.ended = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.timer.Stop()
 	c.mu.Unlock()
 	c.over(context.Canceled)
 }
