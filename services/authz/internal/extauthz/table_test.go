@@ -268,4 +268,9 @@ func (w *world) describeAudit(t *testing.T, b *strings.Builder, rec audit.Record
 	if got := fields["decision"].GetStringValue() + " " + fields["reason"].GetStringValue(); got != rec.Decision+" "+rec.Reason {
 		t.Errorf("metadata says %q, audit %q", got, rec.Decision+" "+rec.Reason)
 	}
+	for name, want := range map[string]string{"caller": rec.Caller, "method": rec.Method, "name": rec.Name, "backend": rec.Backend} {
+		if f, there := fields[name]; f.GetStringValue() != want || there != (want != "") {
+			t.Errorf("metadata says %s %q, audit %q", name, f.GetStringValue(), want)
+		}
+	}
 }
