@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ import (
 type played struct {
 	server func(ctx context.Context, id string, say func(format string, args ...any))
 	deaf   bool // takes no notification and no answer
-	took   int
+	took   atomic.Int32
 }
 
 func (p *played) era() mcpwire.Era { return mcpwire.EraLegacy }
@@ -27,7 +28,7 @@ func (p *played) post(ctx context.Context, _ []byte, _ http.Header) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	p.took++
+	p.took.Add(1)
 	return nil
 }
 func (p *played) close() {}
@@ -179,9 +180,9 @@ func TestQuestionOutside(t *testing.T) {
 		if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, "")); !errors.Is(err, ErrTimeout) || time.Since(began) != time.Minute+limit {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		took := asked.took // the answer, and that the time was up
+		took := asked.took.Load() // the answer, and that the time was up
 		s.conn.up.link = other
-		if err := s.Respond(t.Context(), Origin{asked}, mcpwire.RawID(`"q"`), []byte(`{}`)); err != nil || other.took != 0 || asked.took != took {
+		if err := s.Respond(t.Context(), Origin{asked}, mcpwire.RawID(`"q"`), []byte(`{}`)); err != nil || other.took.Load() != 0 || asked.took.Load() != took {
 			t.Errorf("an answer to another session: %v", err)
 		}
 		if took != 2 {
