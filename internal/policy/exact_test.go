@@ -176,3 +176,26 @@ func TestOtherTypesDecideNothing(t *testing.T) {
 	wantMany(t, allowed, 10_000)
 	wantMany(t, denied, 10_000)
 }
+
+// TestValueBounds: what a caller sends becomes so many Cedar values and no more.
+func TestValueBounds(t *testing.T) {
+	array := func(n int, element string) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + "]"
+	}
+	full := array(maxElements, "0")
+	for _, tt := range []struct {
+		name, text string
+		ok         bool
+	}{
+		{"elements", full, true},
+		{"one element more", array(maxElements+1, "0"), false},
+		{"values", "[" + strings.Repeat(full+",", 4) + array(maxValues-4*maxElements-6, "0") + "]", true},
+		{"one value more", "[" + strings.Repeat(full+",", 4) + array(maxValues-4*maxElements-5, "0") + "]", false},
+		{"depth", strings.Repeat("[", maxDepth) + "0" + strings.Repeat("]", maxDepth), true},
+		{"one level more", strings.Repeat("[", maxDepth+1) + "0" + strings.Repeat("]", maxDepth+1), false},
+	} {
+		if _, err := (&converter{}).value([]byte(tt.text), byValue); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
