@@ -79,7 +79,7 @@ bench: build ## direct calls against calls through the whole chain: time, CPU, m
 	  go test -run '^$$' -cpu 1 -bench 'Login|Refresh' ./services/authserver/internal/oauth && \
 	  go test -run '^$$' -cpu 1 -bench 'Check' ./services/authz/internal/extauthz; fi
 
-conformance: ## the official MCP server scenarios through the whole chain; needs Node
+conformance: ## the official MCP server scenarios through the whole chain, against docs/conformance.md; needs Node
 	go test -count=1 -timeout 15m -v ./e2e -run TestConformance -conformance
 
 screenshots: ## write pictures of the sign-in pages to docs/screenshots; needs Node and Chromium
