@@ -99,7 +99,7 @@ func New(cfg Config) *Backend {
 		changed: make(chan struct{}, 1),
 		warned:  make(map[string]string),
 	}
-	b.lister = newConn(b, connKey{}, SessionOptions{})
+	b.lister = newConn(b, connKey{}, SessionOptions{Capabilities: b.anyClients()})
 	b.patience = max(startPatience, cfg.Timeout) // one that has more time for calls is waited for as long
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if cfg.Transport == gatewayconfig.TransportHTTP {

@@ -38,8 +38,10 @@ type call struct {
 	s    *Session
 	sink func(Message) error
 
-	sent    bool // something went to the sink
-	sinkErr error
+	sent     bool // something went to the sink
+	refused  bool // the backend answered with an error
+	watching bool // the call began to watch a resource
+	sinkErr  error
 
 	link      link // where it runs; guarded by Session.mu
 	clock     *clock
@@ -48,6 +50,9 @@ type call struct {
 
 // run sends the request over l and serves what comes back.
 func (c *call) run(ctx context.Context, l link) error {
+	if done, err := c.subscribes(l); done {
+		return err
+	}
 	if !c.req.Message.Rule.In(c.wire) { // HM-4, between eras that are not bridged; others the gateway answers itself
 		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeMethodNotFound, "the server behind this gateway does not have this method", nil))
 	}
@@ -57,6 +62,7 @@ func (c *call) run(ctx context.Context, l link) error {
 	err := l.exchange(ctx, c.outgoing(), func(r mcpwire.Reply, status int) (bool, error) {
 		return c.receive(ctx, l, r, status)
 	})
+	c.settle(err)
 	if err != nil && c.sent && classify(err, c.wire).repeat {
 		return c.b.errorf(ErrInvalidReply, true, "after other messages: %w", err)
 	}
@@ -130,7 +136,8 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 	if c.cancelled.Load() { // whatever it still says
 		return b.errorf(ErrCancelled, true, "answered after the cancellation")
 	}
-	if r.ErrorSpan.Exists() {
+	c.refused = r.ErrorSpan.Exists()
+	if c.refused {
 		answered := &rpcError{code: r.ErrorCode(), status: status, noID: r.ID == nil}
 		v := classify(answered, c.wire)
 		if v.repeat {
@@ -242,13 +249,18 @@ func (c *call) sendCancel(ctx context.Context, l link, reason string) {
 	if _, http := l.(*httpLink); http && l.era() == mcpwire.EraModern {
 		return
 	}
+	c.b.cancel(ctx, l, c.id, reason)
+}
+
+// cancel sends notifications/cancelled for a request of ours.
+func (b *Backend) cancel(ctx context.Context, l link, id mcpwire.RawID, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, partingTimeout)
 	defer cancel()
-	body := append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), c.id...)
+	body := append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), id...)
 	if reason != "" {
 		body = append(append(body, `,"reason":`...), mcpwire.Quote(reason)...)
 	}
 	if err := l.post(ctx, append(body, "}}"...), nil); err != nil {
-		c.b.log.Debug("a cancellation did not reach the backend", zap.Error(err))
+		b.log.Debug("a cancellation did not reach the backend", zap.Error(err))
 	}
 }

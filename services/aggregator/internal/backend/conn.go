@@ -25,19 +25,23 @@ type conn struct {
 
 	refs int // Sessions; guarded by Backend.mu
 
-	mu      sync.Mutex
-	up      opened
-	closed  bool
-	start   *startup            // of a child, in progress
-	clocks  map[*clock]struct{} // of the calls in progress
-	idle    time.Time           // since when there are none
-	listens bool                // the standalone stream is wanted
+	mu     sync.Mutex
+	up     opened
+	closed bool
+	start  *startup            // of a child, in progress
+	clocks map[*clock]struct{} // of the calls in progress
+	idle   time.Time           // since when there are none
+	wants  wants
+
+	revived int // times in a row that a link with watched resources was opened again
 }
 
 // opened is a link and what ends with it. The zero value: there is none.
 type opened struct {
 	link   link
-	unlist context.CancelFunc // ends the reading of its standalone stream; nil where nobody reads it
+	since  time.Time
+	unlist context.CancelFunc // ends the reading of what it tells of outside of calls; nil where nobody reads it
+	filter []byte             // of a modern backend: what it was asked to tell of, as JSON
 }
 
 // reason says why a link is dropped.
@@ -118,17 +122,15 @@ func (c *conn) open(ctx context.Context) (link, error) {
 	if err != nil {
 		return nil, c.b.fail(ctx, err, false)
 	}
+	c.retell(ctx, l)
 	c.mu.Lock()
-	listens := c.listens
 	err = c.take(l)
 	c.mu.Unlock()
 	if err != nil {
 		l.close()
 		return nil, err
 	}
-	if listens {
-		c.startListening(l)
-	}
+	c.startListening(l)
 	return l, nil
 }
 
@@ -137,7 +139,7 @@ func (c *conn) take(l link) error {
 	if c.closed {
 		return c.b.errorf(ErrUnavailable, false, "%w", errClosed)
 	}
-	c.up = opened{link: l}
+	c.up = opened{link: l, since: time.Now()}
 	return nil
 }
 
@@ -178,7 +180,46 @@ func (c *conn) drop(l link, why reason) bool {
 	if ok || why != whyLost { // a lost HTTP session is not there to be ended
 		c.b.running.Go(up.link.close)
 	}
+	if why != whyEnded && len(c.wants.watched) > 0 {
+		c.revive(up)
+	}
 	return true
+}
+
+// revive opens a link again without waiting for a call, since somebody waits for changes; ever more seldom where it does
+// not last. Callers hold mu.
+func (c *conn) revive(lost opened) {
+	const lasting = time.Minute
+	if c.revived++; time.Since(lost.since) > lasting {
+		c.revived = 1
+	}
+	pause, more := again(resumeDelay, c.revived-1)
+	if !more {
+		c.b.log.Info("a session in which resources are watched does not last; it waits for the next call")
+		return
+	}
+	c.b.running.Go(func() {
+		for {
+			select {
+			case <-c.b.ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			ctx, cancel := context.WithTimeoutCause(c.b.ctx, c.b.cfg.Timeout, ErrTimeout)
+			_, err := c.open(ctx)
+			cancel()
+			if err == nil || errors.Is(err, errClosed) || !c.watches() {
+				return
+			}
+			c.mu.Lock()
+			c.revived++
+			pause, more = again(resumeDelay, c.revived-1)
+			c.mu.Unlock()
+			if !more {
+				return
+			}
+		}
+	})
 }
 
 // refuse answers a request of the backend that no client can be asked: ping with a result, everything else -32601.
@@ -200,6 +241,8 @@ func (c *conn) unsolicited(l link, r mcpwire.Reply, refuse func(mcpwire.Reply)) 
 	case r.Kind == mcpwire.KindNotification && c.b.noteListChange(r.Method):
 	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || !c.b.mayAsk(r.Method)):
 		refuse(r)
+	case r.Method == "notifications/resources/updated":
+		c.updated(l, r)
 	case c.opts.OnMessage != nil:
 		switch {
 		case r.Kind == mcpwire.KindRequest:

@@ -52,6 +52,12 @@ func (b *Backend) offered(capabilities []byte) []byte {
 	})...)
 }
 
+// anyClients are the capabilities that some client may have and this backend may know of: our lists are everybody's, so
+// the backend is to show all that it has for anybody.
+func (b *Backend) anyClients() []byte {
+	return b.offered([]byte(`{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{"listChanged":true}}`))
+}
+
 // canBeAsked says whether a legacy client with these capabilities can be asked anything by this backend.
 func (b *Backend) canBeAsked(capabilities []byte) bool {
 	offered := b.offered(capabilities)

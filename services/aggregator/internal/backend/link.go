@@ -23,6 +23,8 @@ type outgoing struct {
 	method string
 	body   []byte
 	header http.Header // HTTP only
+	// listens says that this is a subscription: it lasts, and what comes beside calls is not taken for a part of it.
+	listens bool
 
 	onHeader func(http.Header) // gets the header of the HTTP response; may be nil
 }

@@ -126,12 +126,10 @@ func (b *Backend) list(ctx context.Context, l link, again bool) (*Listing, error
 	if f := b.facts.Load(); f != nil {
 		modern = f.modern
 	}
+	b.lister.listenTo(l, h)
 	var first error
 	declared, size := 0, 0
 	for _, kind := range mcpwire.Kinds {
-		if announcesChanges(h.capabilities.Raw(kind.Capability())) {
-			b.lister.startListening(l) // a legacy backend's standalone stream; once
-		}
 		if h.capabilities.Raw(kind.Capability()) == nil { // AG-23
 			continue
 		}
@@ -176,6 +174,21 @@ func (b *Backend) list(ctx context.Context, l link, again bool) (*Listing, error
 	out.Tools = kept
 	b.schemas.Store(&known)
 	return out, nil
+}
+
+// listenTo has a backend tell of changed lists as far as it says that it does.
+func (c *conn) listenTo(l link, h *hello) {
+	var kinds []mcpwire.ItemKind
+	for _, kind := range []mcpwire.ItemKind{mcpwire.ItemTool, mcpwire.ItemPrompt, mcpwire.ItemResource} {
+		if announcesChanges(h.capabilities.Raw(kind.Capability())) {
+			kinds = append(kinds, kind)
+		}
+	}
+	c.mu.Lock()
+	c.wants.lists = kinds
+	c.wants.stream = c.wants.stream || len(kinds) > 0
+	c.mu.Unlock()
+	c.startListening(l)
 }
 
 // announcesChanges reads listChanged of one capability.
@@ -293,7 +306,8 @@ func elements(raw []byte) ([][]byte, error) {
 	return out, nil
 }
 
-func stringArray(raw []byte) ([]string, error) {
+// Strings are those among the values of a JSON array.
+func Strings(raw []byte) ([]string, error) {
 	values, err := elements(raw)
 	if err != nil {
 		return nil, err

@@ -11,9 +11,10 @@ const maxQueued = 64 << 20
 
 // mailbox holds the messages for one call until its Do takes them.
 type mailbox struct {
-	id   string
-	asks bool          // the server may ask the client something in the course of it
-	wake chan struct{} // holds one token while there may be something
+	id      string
+	asks    bool          // the server may ask the client something in the course of it
+	listens bool          // a subscription: it lasts, and nothing else is a part of it
+	wake    chan struct{} // holds one token while there may be something
 
 	mu     sync.Mutex
 	queue  [][]byte

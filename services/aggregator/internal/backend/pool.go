@@ -29,7 +29,7 @@ func (b *Backend) reap(now time.Time) {
 	var old []*conn
 	for key, c := range b.conns {
 		c.mu.Lock()
-		idle := len(c.clocks) == 0 && now.Sub(c.idle) >= idleTimeout
+		idle := len(c.clocks) == 0 && len(c.wants.watched) == 0 && now.Sub(c.idle) >= idleTimeout
 		c.mu.Unlock()
 		switch {
 		case idle && c.refs == 0:
@@ -68,12 +68,14 @@ type SessionOptions struct {
 	// OnMessage gets what the backend sends outside of any call, as the backend wrote it; valid until it returns, and
 	// it must not block. Nil: requests are refused, notifications dropped.
 	OnMessage func(msg mcpwire.Reply, from Origin)
+	// OnUpdated gets the notifications about resources that this Session watches, likewise.
+	OnUpdated func(msg mcpwire.Reply)
 }
 
 // Session returns the session for opts, opened at its first Do. Sessions of one era and key share what is open at the
 // backend; with the annotation vmcp/sessions: shared, all of an era do.
 func (b *Backend) Session(opts SessionOptions) *Session {
-	key := connKey{opts.Era, opts.Key}
+	key, updated := connKey{opts.Era, opts.Key}, opts.OnUpdated
 	if b.cfg.Shared {
 		key.key = ""
 	}
@@ -90,7 +92,7 @@ func (b *Backend) Session(opts SessionOptions) *Session {
 	if c == nil {
 		c = newConn(b, key, opts)
 		// Many servers ask on the standalone stream, and a call waits for the answer: without the stream, for ever.
-		c.listens = opts.OnMessage != nil && b.canBeAsked(opts.Capabilities)
+		c.wants.stream = opts.OnMessage != nil && b.canBeAsked(opts.Capabilities)
 		if b.conns == nil {
 			c.closed = true
 		} else {
@@ -98,7 +100,16 @@ func (b *Backend) Session(opts SessionOptions) *Session {
 		}
 	}
 	c.refs++
-	return &Session{conn: c, calls: make(map[string]*call)}
+	return &Session{conn: c, onUpdated: updated, calls: make(map[string]*call)}
+}
+
+// inBackground runs f in the time of Run, or not at all.
+func (b *Backend) inBackground(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conns != nil {
+		b.running.Go(f)
+	}
 }
 
 // closeAll ends everything and waits for it.

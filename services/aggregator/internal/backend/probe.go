@@ -147,7 +147,7 @@ func (b *Backend) discover(ctx context.Context, l link) (*facts, error) {
 			return &facts{modern: true, at: time.Now(), hello: &hello{}}, nil
 		case mcpwire.CodeUnsupportedVersion:
 			data, _ := mcpwire.ParseObject(rpc.data, 0, len(rpc.data))
-			if versions, _ := stringArray(data.Raw("supported")); slices.Contains(versions, mcpwire.Version20260728) {
+			if versions, _ := Strings(data.Raw("supported")); slices.Contains(versions, mcpwire.Version20260728) {
 				return &facts{modern: true, at: time.Now(), hello: &hello{}}, nil
 			}
 		}
@@ -162,7 +162,7 @@ func (b *Backend) discover(ctx context.Context, l link) (*facts, error) {
 	if !ok {
 		return legacy, nil
 	}
-	versions, err := stringArray(result.Raw("supportedVersions"))
+	versions, err := Strings(result.Raw("supportedVersions"))
 	if err != nil || !slices.Contains(versions, mcpwire.Version20260728) {
 		return legacy, nil
 	}
@@ -216,7 +216,7 @@ func otherVersion(err error, asked string) string {
 	switch {
 	case errors.As(err, &rpc):
 		data, _ := mcpwire.ParseObject(rpc.data, 0, len(rpc.data))
-		if has, _ := stringArray(data.Raw("supported")); len(has) > 0 {
+		if has, _ := Strings(data.Raw("supported")); len(has) > 0 {
 			for _, v := range legacyVersions {
 				if v != asked && slices.Contains(has, v) {
 					return v

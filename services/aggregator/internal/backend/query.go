@@ -25,14 +25,15 @@ func (b *Backend) query(ctx context.Context, l link, id mcpwire.RawID, method st
 	return b.queryHeader(ctx, l, id, method, params, nil)
 }
 
-func (b *Backend) queryHeader(ctx context.Context, l link, id mcpwire.RawID, method string, params []byte, onHeader func(http.Header)) (mcpwire.Reply, error) {
-	out := &outgoing{id: id, method: method, onHeader: onHeader}
+// own makes a request of our own as it goes over l. params is a JSON object, or nil.
+func (b *Backend) own(l link, id mcpwire.RawID, method string, params []byte) *outgoing {
+	out := &outgoing{id: id, method: method}
 	if l.era() == mcpwire.EraModern {
 		out.header = http.Header{"Mcp-Method": {method}}
 		meta := object([]mcpwire.Field{
 			{Name: mcpwire.MetaProtocolVersion, Value: quotedModern},
 			{Name: mcpwire.MetaClientInfo, Value: b.cfg.ClientInfo},
-			{Name: mcpwire.MetaClientCapabilities, Value: []byte("{}")},
+			{Name: mcpwire.MetaClientCapabilities, Value: b.anyClients()},
 		})
 		field := mcpwire.Field{Name: "_meta", Value: meta}
 		if params == nil {
@@ -46,7 +47,12 @@ func (b *Backend) queryHeader(ctx context.Context, l link, id mcpwire.RawID, met
 		out.body = append(append(out.body, `,"params":`...), params...)
 	}
 	out.body = append(out.body, '}')
+	return out
+}
 
+func (b *Backend) queryHeader(ctx context.Context, l link, id mcpwire.RawID, method string, params []byte, onHeader func(http.Header)) (mcpwire.Reply, error) {
+	out := b.own(l, id, method, params)
+	out.onHeader = onHeader
 	var reply mcpwire.Reply
 	err := l.exchange(ctx, out, func(r mcpwire.Reply, status int) (bool, error) {
 		switch {

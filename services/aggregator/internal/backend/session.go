@@ -11,7 +11,8 @@ import (
 // Session is one holder's way to the backend: one client session (legacy) or one principal (modern).
 // Safe for concurrent use.
 type Session struct {
-	conn *conn
+	conn      *conn
+	onUpdated func(mcpwire.Reply) // may be nil
 
 	mu     sync.Mutex
 	calls  map[string]*call // by the client's id, for Cancel
@@ -68,6 +69,7 @@ func (s *Session) Respond(ctx context.Context, from Origin, id mcpwire.RawID, bo
 // for the next one until it is idle for 10 minutes.
 func (s *Session) Close() {
 	if !s.closed.Swap(true) {
+		s.conn.forget(s)
 		s.conn.release()
 	}
 }

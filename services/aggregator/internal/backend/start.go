@@ -55,6 +55,9 @@ func (c *conn) run(ctx context.Context, s *startup) {
 	defer s.cancel()
 	l, err := c.b.startChild(ctx, c)
 	err = c.b.fail(ctx, err, false)
+	if err == nil {
+		c.retell(ctx, l)
+	}
 	c.mu.Lock()
 	if err == nil {
 		err = c.take(l)
@@ -69,5 +72,7 @@ func (c *conn) run(ctx context.Context, s *startup) {
 	c.mu.Unlock()
 	if closing {
 		l.close()
+	} else if l != nil {
+		c.startListening(l)
 	}
 }

@@ -108,7 +108,7 @@ func (l *stdioLink) introduce(ctx context.Context) error {
 
 // exchange writes a request and takes from the mailbox what comes for it.
 func (l *stdioLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
-	box := &mailbox{id: string(out.id), wake: make(chan struct{}, 1)}
+	box := &mailbox{id: string(out.id), listens: out.listens, wake: make(chan struct{}, 1)}
 	switch out.method {
 	case "tools/call", "prompts/get", "resources/read":
 		box.asks = true
@@ -164,6 +164,9 @@ func (l *stdioLink) read() {
 			// The output ends when the child exits; one that closes it and lives on is of no use either.
 			l.process.Stop()
 			l.end(l.b.errorf(ErrUnavailable, true, "the server exited: %w", l.process.Err()))
+			if l.conn.watches() {
+				l.conn.drop(l, whyLost)
+			}
 			return
 		}
 		line = bytes.TrimSpace(bytes.TrimPrefix(line, byteOrderMark))
@@ -187,8 +190,8 @@ func (l *stdioLink) misread(line []byte, err error) {
 	if o, bad := mcpwire.ParseObject(line, 0, len(line)); bad == nil {
 		box = l.callOf(o.Raw("id"))
 	}
-	if box == nil && len(l.calls) == 1 {
-		box = l.calls[0]
+	if box == nil {
+		box = l.only()
 	}
 	l.mu.Unlock()
 	if box == nil {
@@ -221,18 +224,24 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 	case r.Kind == mcpwire.KindResponse && r.ID == nil:
 		// An error of a request that could not be read; or of a notification, which has no answer, and gets one from some
 		// servers all the same. One of ours can be read.
-		if len(l.calls) == 1 && r.ErrorSpan.Exists() && (!l.notified || r.ErrorCode() == mcpwire.CodeParse) {
-			box = l.calls[0]
+		if r.ErrorSpan.Exists() && (!l.notified || r.ErrorCode() == mcpwire.CodeParse) {
+			box = l.only()
 		}
 	case r.Kind == mcpwire.KindResponse:
 		box = l.callOf(r.ID)
 	case r.Method == "notifications/progress":
 		params, _ := r.Params()
 		box = l.callOf(params.Raw("progressToken"))
+	case r.Method == "notifications/subscriptions/acknowledged":
+		params, _ := r.Params()
+		if at, ok := params.Find("_meta"); ok {
+			meta, _ := mcpwire.ParseObject(r.Body.Text, at.Start, at.End)
+			box = l.callOf(meta.Raw(mcpwire.MetaSubscriptionID))
+		}
 	case l.b.cfg.Shared, r.Kind == mcpwire.KindRequest && !l.b.mayAsk(r.Method), r.Method == "notifications/resources/updated", mcpwire.IsListChanged(r.Method):
 	default:
 		for _, b := range l.calls {
-			if r.Kind != mcpwire.KindRequest || b.asks {
+			if !b.listens && (r.Kind != mcpwire.KindRequest || b.asks) {
 				box = b
 			}
 		}
@@ -249,6 +258,20 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 			l.b.warn("the server asks faster than it reads answers", nil)
 		}
 	})
+}
+
+// only is the one call in progress, nil where there is none or more. Callers hold mu.
+func (l *stdioLink) only() (box *mailbox) {
+	for _, b := range l.calls {
+		switch {
+		case b.listens:
+		case box != nil:
+			return nil
+		default:
+			box = b
+		}
+	}
+	return box
 }
 
 // callOf is the call with this id of ours, or nil. Callers hold mu.

@@ -72,7 +72,7 @@ func (x *exchange) initialize() {
 		return
 	}
 	x.w.Header().Set("Mcp-Session-Id", id)
-	caps, instructions := x.g.offers(mcpwire.EraLegacy), x.instructions()
+	caps, instructions := x.g.offers(), x.instructions()
 	b := append([]byte(`{"protocolVersion":`), mcpwire.Quote(version)...)
 	b = append(append(b, `,"capabilities":`...), caps...)
 	b = append(append(b, `,"serverInfo":`...), serverInfo...)
@@ -108,7 +108,7 @@ func picked(object json.RawMessage, names ...string) json.RawMessage {
 // discover answers server/discover (HM-10).
 func (x *exchange) discover() []byte {
 	versions, _ := json.Marshal(mcpwire.SupportedVersions) // strings
-	caps, instructions := x.g.offers(mcpwire.EraModern), x.instructions()
+	caps, instructions := x.g.offers(), x.instructions()
 	b := append([]byte(`{"resultType":"complete","supportedVersions":`), versions...)
 	b = append(append(b, `,"capabilities":`...), caps...)
 	b = append(append(b, `,"serverInfo":`...), serverInfo...)
@@ -125,10 +125,10 @@ var modernTail = append(append([]byte(`,"ttlMs":30000,"cacheScope":"private","_m
 const maxInstructions = 16 << 10
 
 // offers are our capabilities, a JSON object. Lists can always change: policies and roles change them too (AG-21).
-func (g *Gateway) offers(era mcpwire.Era) []byte {
+func (g *Gateway) offers() []byte {
 	has := g.cfg.Inventory.Catalog().Offers
 	b := []byte(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true`)
-	if has.Subscribe && era == mcpwire.EraLegacy {
+	if has.Subscribe {
 		b = append(b, `,"subscribe":true`...)
 	}
 	b = append(b, '}')

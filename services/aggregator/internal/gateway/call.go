@@ -36,14 +36,11 @@ func (x *exchange) call(s *session) {
 		defer b.Close()
 	} else {
 		ctx = context.WithoutCancel(ctx) // a legacy client's disconnect is no cancel (HL-6)
-		var fresh bool
-		if b, fresh = s.backend(target.Backend); b == nil {
+		if b = s.backend(target.Backend); b == nil {
 			x.error(http.StatusNotFound, mcpwire.CodeInvalidRequest, "no such session: initialize again", nil)
 			return
 		}
-		if req.LogLevel = s.levelSet(); req.LogLevel != "" && fresh {
-			b.Do(ctx, backend.Request{Message: setLevelTo(req.LogLevel)}, func(backend.Message) error { return nil }) // best effort
-		}
+		req.LogLevel = s.levelSet()
 	}
 
 	out := newReply(x, s, b)

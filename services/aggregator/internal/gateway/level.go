@@ -30,7 +30,7 @@ func (x *exchange) setLevel(s *session) {
 	done := make(chan struct{}, len(open))
 	for _, b := range open {
 		go func() {
-			b.Do(ctx, backend.Request{Message: x.msg}, func(backend.Message) error { return nil }) // best effort
+			b.SetLevel(ctx, level) // best effort
 			done <- struct{}{}
 		}()
 	}
@@ -38,16 +38,6 @@ func (x *exchange) setLevel(s *session) {
 		<-done
 	}
 	x.result([]byte("{}"))
-}
-
-// setLevelTo is logging/setLevel in words of our own: the client's may be megabytes.
-func setLevelTo(level string) *mcpwire.Message {
-	m, err := mcpwire.Parse(mcpwire.Request{Method: http.MethodPost, Header: func(string) []string { return nil },
-		Body: []byte(`{"jsonrpc":"2.0","id":"vmcp-level","method":"logging/setLevel","params":{"level":"` + level + `"}}`)})
-	if err != nil {
-		panic(err) // the levels are constants
-	}
-	return &m
 }
 
 func (s *session) levelSet() string {

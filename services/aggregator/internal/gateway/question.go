@@ -90,7 +90,7 @@ func (s *session) unsolicited(b *backend.Session, from backend.Origin, m mcpwire
 	case m.Kind == mcpwire.KindRequest:
 		text := m.Body.Text
 		s.mu.Lock()
-		streaming := s.outbox.box != nil
+		streaming := s.outbox.letters != nil
 		s.mu.Unlock()
 		if !streaming {
 			s.decline(b, from, m.ID)

@@ -37,27 +37,31 @@ type session struct {
 }
 
 // backend returns the client session's way to one backend, nil where there is no such backend.
-func (s *session) backend(name string) (b *backend.Session, fresh bool) {
+func (s *session) backend(name string) *backend.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b := s.backends[name]; b != nil || s.closed {
-		return b, false
+		return b
 	}
 	to := s.all.backends[name]
 	if to == nil {
-		return nil, false
+		return nil
 	}
 	var box *backend.Session
 	box = to.Session(backend.SessionOptions{
 		Era: mcpwire.EraLegacy, Key: s.id, Principal: s.principal, Version: s.version,
 		ClientInfo: s.hello.ClientInfo, Capabilities: s.hello.Capabilities,
 		OnMessage: func(m mcpwire.Reply, from backend.Origin) { s.unsolicited(box, from, m) },
+		OnUpdated: func(m mcpwire.Reply) { s.post(append([]byte(nil), m.Body.Text...)) },
 	})
-	if s.outbox.box != nil {
+	if s.outbox.letters != nil {
 		box.Listen()
 	}
+	if s.level != "" {
+		box.SetLevel(context.Background(), s.level) // it is not open yet: told when it opens
+	}
 	s.backends[name] = box
-	return box, true
+	return box
 }
 
 // notified handles a client's notification. What has no meaning here is dropped.

@@ -55,12 +55,12 @@ var announced = []mcpwire.ItemKind{mcpwire.ItemTool, mcpwire.ItemPrompt, mcpwire
 // follower is what a GET stream and a listen have in common: it tells of changed lists, shows life, and ends when the
 // caller may not go on.
 type follower struct {
-	x    *exchange
-	out  *eventWriter
-	want []mcpwire.ItemKind // whose changes are told
-	note func(method string) []byte
-	box  <-chan []byte // further messages; may be nil
-	gone <-chan struct{}
+	x        *exchange
+	out      *eventWriter
+	want     []mcpwire.ItemKind // whose changes are told
+	note     func(method string) []byte
+	*letters // further messages; may be nil
+	gone     <-chan struct{}
 }
 
 // run follows until the client goes, the token expires or is refused, or the gateway stops. It reports whether the
@@ -77,6 +77,10 @@ func (f *follower) run() bool {
 	defer tick.Stop()
 	known, changed := x.g.cfg.Inventory.Next()
 	revision := x.d.PolicyRevision
+	var box <-chan []byte
+	if f.letters != nil {
+		box = f.box
+	}
 	for {
 		var err error
 		select {
@@ -88,7 +92,8 @@ func (f *follower) run() bool {
 			return true
 		case <-f.gone:
 			return true
-		case msg := <-f.box:
+		case msg := <-box:
+			f.taken(msg)
 			kind, name := subject(msg)
 			allowed, ok := f.deliverable(kind, name)
 			if !ok {
@@ -216,7 +221,7 @@ func (x *exchange) stream(s *session) {
 		return
 	}
 	defer s.leave(o)
-	f := follower{x: x, out: x.events(), box: o.box, gone: o.gone,
+	f := follower{x: x, out: x.events(), letters: o.letters, gone: o.gone,
 		want: announced,
 		note: func(method string) []byte {
 			return []byte(`{"jsonrpc":"2.0","method":"` + method + `"}`)
