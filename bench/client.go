@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +19,7 @@ type target struct {
 	modern bool
 	client *http.Client
 	prefix string // of tool names
+	size   int    // bytes of a call's result; 0: 100
 }
 
 func newTarget(url, token, prefix string, modern bool) *target {
@@ -29,14 +29,13 @@ func newTarget(url, token, prefix string, modern bool) *target {
 
 const modernMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"}}`
 
-// send posts one message and returns session id and body.
-func (t *target) send(ctx context.Context, session, method, name string, body []byte) (string, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", t.url, bytes.NewReader(body))
+// request is an HTTP request with the headers that all have.
+func (t *target) request(ctx context.Context, verb, session string, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, verb, t.url, body)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	h := req.Header
-	h["Content-Type"] = []string{"application/json"}
 	h["Accept"] = []string{"application/json, text/event-stream"}
 	if t.token != "" {
 		h["Authorization"] = []string{"Bearer " + t.token}
@@ -44,6 +43,17 @@ func (t *target) send(ctx context.Context, session, method, name string, body []
 	if session != "" {
 		h["Mcp-Session-Id"] = []string{session}
 	}
+	return req, nil
+}
+
+// send posts one message and returns session id and body.
+func (t *target) send(ctx context.Context, session, method, name string, body []byte) (string, []byte, error) {
+	req, err := t.request(ctx, "POST", session, bytes.NewReader(body))
+	if err != nil {
+		return "", nil, err
+	}
+	h := req.Header
+	h["Content-Type"] = []string{"application/json"}
 	if t.modern {
 		h["Mcp-Protocol-Version"] = []string{"2026-07-28"}
 		h["Mcp-Method"] = []string{method}
@@ -86,13 +96,20 @@ func (t *target) meta() string {
 	return ""
 }
 
-// call sends a tools/call with a 100-byte argument.
+// chunk is 64 bytes, what results of a given size are repetitions of.
+const chunk = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+
+// call sends a tools/call with an argument of 100 bytes that comes back, or one whose result has t.size bytes.
 func (t *target) call(ctx context.Context, session string, id int) error {
-	const text = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+	text, count := chunk+chunk[:36], 1
+	if t.size > 0 {
+		text, count = chunk, t.size/len(chunk)
+	}
 	name := t.prefix + "echo"
 	_, body, err := t.send(ctx, session, "tools/call", name,
-		fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":{"text":"%s"}%s}}`, id, name, text, t.meta()))
-	if err == nil && !bytes.Contains(body, []byte(text)) {
+		fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":{"text":"%s","count":%d}%s}}`,
+			id, name, text, count, t.meta()))
+	if err == nil && (!bytes.Contains(body, []byte(text)) || len(body) < len(text)*count) {
 		err = fmt.Errorf("the answer is not the echo: %.200s", body)
 	}
 	return err
@@ -105,32 +122,6 @@ func (t *target) list(ctx context.Context, session string, id int) ([]byte, erro
 	}
 	_, body, err := t.send(ctx, session, "tools/list", "", fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/list","params":%s}`, id, params))
 	return body, err
-}
-
-// waitListed returns when the gateway lists all tools.
-func (l *layout) waitListed(ctx context.Context, tools int) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	t := newTarget(l.URL, l.token, "", true)
-	for {
-		body, err := t.list(ctx, "", 1)
-		if err == nil {
-			var got struct {
-				Result struct{ Tools []json.RawMessage }
-			}
-			if err := json.Unmarshal(body, &got); err != nil {
-				return err
-			}
-			if len(got.Result.Tools) == tools {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %d tools: %w (%v)", tools, ctx.Err(), err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 // load runs op from n clients for the given time and returns what it took.
@@ -181,7 +172,7 @@ func load(ctx context.Context, n int, d time.Duration, pids []int, op func(ctx c
 	close(stop)
 	wg.Wait()
 	if failed != nil || len(all) == 0 {
-		return sample{}, fmt.Errorf("%d operations, then: %w", len(all), failed)
+		return sample{}, fmt.Errorf("%d operations, then: %v", len(all), failed)
 	}
 	slices.Sort(all)
 	s := sample{n: len(all), rate: float64(len(all)) / took.Seconds(), p50: all[len(all)/2], p99: all[len(all)*99/100]}

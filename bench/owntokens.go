@@ -8,7 +8,7 @@ import (
 // ownTokens measures calls with tokens of our own authorization server. Sign-ins and refreshes are limited for each
 // address, so their cost is a benchmark of services/authserver/internal/oauth.
 func ownTokens(ctx context.Context) error {
-	l, err := newLayout(ctx, 1, 10, own)
+	l, err := newLayout(ctx, plan{servers: 1, tools: 10, tokens: own})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseco
 
 // calls measures tools/call with a 100-byte argument, 5 backends with 20 tools, direct and through the chain.
 func calls(ctx context.Context) error {
-	l, err := newLayout(ctx, 5, 20, given)
+	l, err := newLayout(ctx, plan{servers: 5, tools: 20})
 	if err != nil {
 		return err
 	}
@@ -40,19 +40,19 @@ func calls(ctx context.Context) error {
 		"CPU", "envoy", "authz", "aggr.", "backend")
 	for _, era := range strings.Split(*eras, ",") {
 		modern := era == eraName(true)
-		direct := newTarget(l.backends[0], "", "", modern)
+		direct := newTarget(l.entries[0].url, "", "", modern)
 		chain := newTarget(l.URL, l.token, "backend-00_", modern)
 		for _, c := range strings.Split(*clients, ",") {
 			n, err := strconv.Atoi(c)
 			if err != nil || n < 1 || n > 1000 {
 				return fmt.Errorf("-c: %q: want 1 to 1000", c)
 			}
-			d, err := median(ctx, direct, n, l.pids[:1])
+			d, err := median(ctx, direct, n, *duration, l.pids[:1])
 			if err != nil {
 				return fmt.Errorf("direct: %w", err)
 			}
 			pids := append(l.own(), l.pids[0])
-			c, err := median(ctx, chain, n, pids)
+			c, err := median(ctx, chain, n, *duration, pids)
 			if err != nil {
 				return fmt.Errorf("chain: %w", err)
 			}
@@ -63,7 +63,7 @@ func calls(ctx context.Context) error {
 	return nil
 }
 
-func median(ctx context.Context, t *target, n int, pids []int) (sample, error) {
+func median(ctx context.Context, t *target, n int, d time.Duration, pids []int) (sample, error) {
 	var samples []sample
 	for range *repeats {
 		sessions := make([]string, n)
@@ -73,7 +73,7 @@ func median(ctx context.Context, t *target, n int, pids []int) (sample, error) {
 				return sample{}, err
 			}
 		}
-		s, err := load(ctx, n, *duration, pids, func(ctx context.Context, c, i int) error { return t.call(ctx, sessions[c], i) })
+		s, err := load(ctx, n, d, pids, func(ctx context.Context, c, i int) error { return t.call(ctx, sessions[c], i) })
 		if err != nil {
 			return sample{}, err
 		}
@@ -99,7 +99,7 @@ func lists(ctx context.Context) error {
 		"tools", "era", "c", "per s", "p50", "p99", "CPU", "envoy", "authz", "aggr.", "backends", "bytes")
 	for _, lay := range layouts {
 		err := func() error {
-			l, err := newLayout(ctx, lay.backends, lay.tools, given)
+			l, err := newLayout(ctx, plan{servers: lay.backends, tools: lay.tools})
 			if err != nil {
 				return err
 			}
@@ -142,7 +142,7 @@ func opens(ctx context.Context) error {
 		"tools", "c", "per s", "p50", "p99", "CPU", "envoy", "authz", "aggr.", "backends")
 	for _, lay := range layouts {
 		err := func() error {
-			l, err := newLayout(ctx, lay.backends, lay.tools, given)
+			l, err := newLayout(ctx, plan{servers: lay.backends, tools: lay.tools})
 			if err != nil {
 				return err
 			}
@@ -171,7 +171,7 @@ func opens(ctx context.Context) error {
 
 // memory measures resident memory with 1,000 tools on 20 backends and sessions that have listed and called.
 func memory(ctx context.Context) error {
-	l, err := newLayout(ctx, 20, 50, given)
+	l, err := newLayout(ctx, plan{servers: 20, tools: 50})
 	if err != nil {
 		return err
 	}
@@ -187,14 +187,20 @@ func memory(ctx context.Context) error {
 		fmt.Printf("%-34s | %7.1f %7.1f %7.1f %7.1f\n", what, sum, each[0], each[1], each[2])
 	}
 	show("idle")
-	t := newTarget(l.URL, l.token, "backend-00_", false)
-	opened := 0
+	// Fifty sessions a person: what one may have is limited.
+	var ids []string
+	var whose []*target
 	for _, n := range []int{100, 1000} {
-		for ; opened < n; opened++ {
+		for len(ids) < n {
+			if len(ids)%50 == 0 {
+				whose = append(whose, newTarget(l.URL, l.person(fmt.Sprint("person-", len(whose))), "backend-00_", false))
+			}
+			t := whose[len(ids)/50]
 			id, err := t.open(ctx)
 			if err != nil {
 				return err
 			}
+			ids = append(ids, id)
 			if _, err := t.list(ctx, id, 1); err != nil {
 				return err
 			}
@@ -204,5 +210,15 @@ func memory(ctx context.Context) error {
 		}
 		show(fmt.Sprintf("%d sessions, each listed and called", n))
 	}
+	for i, id := range ids {
+		for server := range l.pids {
+			t := *whose[i/50]
+			t.prefix = fmt.Sprintf("backend-%02d_", server)
+			if err := t.call(ctx, id, 3+server); err != nil {
+				return err
+			}
+		}
+	}
+	show("1000 sessions, each called all servers")
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 // objectSchema takes any object; raw, so that the SDK compiles nothing for a call.
 var objectSchema = json.RawMessage(`{"type":"object","properties":{"text":{"type":"string"},"count":{"type":"integer"}}}`)
 
-// Echo is a server of n tools (echo, tool_0001, tool_0002, …) that return their text argument, as cheap as the SDK
-// allows: no validation, no state.
+// Echo is a server of n tools (echo, tool_0001, tool_0002, …) that return their text argument, count times if that is
+// given, as cheap as the SDK allows: no validation, no state.
 func Echo(n int, versions []string) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "echo-mcp", Version: "1.0.0"},
 		&mcp.ServerOptions{PageSize: 1000, SupportedProtocolVersions: versions})
@@ -38,7 +38,7 @@ func echo(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, err
 	if err := json.Unmarshal(req.Params.Arguments, &args); err != nil {
 		return nil, err
 	}
-	return textResult(args.Text), nil
+	return textResult(strings.Repeat(args.Text, max(args.Count, 1))), nil
 }
 
 // Probe is Echo plus the tools that tests of a proxy need: progress (count notifications, then the result), log
