@@ -15,8 +15,8 @@ import (
 )
 
 // configure says how the services are run, entrasim before authserver, which it gives its address.
-func (s *Stack) configure(cfg *Config, gw *gatewayconfig.Gateway, programs []program) ([]child.Config, error) {
-	services := []child.Config{s.authz(cfg, gw), s.aggregator(cfg, programs)}
+func (s *Stack) configure(cfg *Config, gw *gatewayconfig.Gateway) ([]child.Config, error) {
+	services := []child.Config{s.authz(cfg, gw), s.aggregator(cfg)}
 	if gw.AuthServer == nil {
 		return services, nil
 	}
@@ -58,7 +58,7 @@ func (s *Stack) authz(cfg *Config, gw *gatewayconfig.Gateway) child.Config {
 			"-state", s.file("authz"), "-audit-log", s.file("audit.jsonl"), "-client-address", cfg.Listen)}
 }
 
-func (s *Stack) aggregator(cfg *Config, programs []program) child.Config {
+func (s *Stack) aggregator(cfg *Config) child.Config {
 	args := append(cfg.documents(),
 		"-listen", "unix:"+s.sock("aggregator"), "-catalog", "unix:"+s.sock("catalog"),
 		"-admin", "unix:"+s.sock("aggregator-admin"), "-authz", "unix:"+s.sock("authz"),
@@ -67,8 +67,8 @@ func (s *Stack) aggregator(cfg *Config, programs []program) child.Config {
 	if key := cfg.TLSKey; key != "" {
 		args = append(args, "-hide", key)
 	}
-	for _, p := range programs {
-		args = append(args, "-run", p.server+"="+p.command)
+	for _, r := range cfg.Run {
+		args = append(args, "-run", r)
 	}
 	return child.Config{Name: "aggregator", Path: filepath.Join(cfg.Bin, "aggregator"), Log: s.file("aggregator.log"), Args: args}
 }

@@ -112,7 +112,7 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 	if err != nil {
 		return err
 	}
-	services, err := s.configure(cfg, gw, programs)
+	services, err := s.configure(cfg, gw)
 	if err != nil {
 		return err
 	}
@@ -158,6 +158,7 @@ func (s *Stack) start(ctx context.Context, cfg *Config, gw *gatewayconfig.Gatewa
 		return err
 	}
 	context.AfterFunc(alive, stop)
+	s.parts.Go(func() error { return follow(alive, cfg, gw) })
 	return nil
 }
 

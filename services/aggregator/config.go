@@ -27,20 +27,19 @@ type config struct {
 	commands    commands
 }
 
-// commands say which program stands for the image of an MCPServer, by the server's name. They come from flags alone: what
-// a document asks to run is `vmcp up`'s to judge.
+// commands say which program stands for the image of an MCPServer, by image.
 type commands map[string][]string
 
 func (c commands) String() string { return "" }
 
-// Set takes NAME=COMMAND ARGS…, split at blanks outside of quotes.
+// Set takes IMAGE=COMMAND ARGS…, split at blanks outside of quotes.
 func (c commands) Set(v string) error {
-	name, command, ok := strings.Cut(v, "=")
+	image, command, ok := strings.Cut(v, "=")
 	words, err := stdio.Words(command)
-	if !ok || name == "" || err != nil || len(words) == 0 {
-		return errors.New("want NAME=COMMAND ARGS…")
+	if !ok || image == "" || err != nil || len(words) == 0 {
+		return errors.New("want IMAGE=COMMAND ARGS…")
 	}
-	c[name] = words
+	c[image] = words
 	return nil
 }
 
@@ -59,7 +58,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 		c.hide = append(c.hide, path)
 		return nil
 	})
-	fs.Var(c.commands, "run", "`NAME=COMMAND ARGS…`: start this program for the MCPServer of that name; may be repeated")
+	fs.Var(c.commands, "run", "`IMAGE=COMMAND ARGS…`: start this program for each MCPServer with that image, before the annotation vmcp/command; may be repeated")
 }
 
 // hidden are the absolute paths that no child may reach: everything of the gateway that this process knows of.

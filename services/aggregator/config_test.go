@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"net/http/httptest"
@@ -78,7 +79,7 @@ func TestHidden(t *testing.T) {
 }
 
 func TestCommand(t *testing.T) {
-	c, err := parse("-run", "a=server --flag", "-run", "c=server")
+	c, err := parse("-run", "image:1=server --flag")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,10 @@ func TestCommand(t *testing.T) {
 		wrong string // in the error
 	}{
 		{gatewayconfig.Backend{Name: "a", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportStdio}, []string{"server", "--flag"}, ""},
-		{gatewayconfig.Backend{Name: "b", Kind: "MCPServer", Image: "image:1", Command: "server", Transport: gatewayconfig.TransportStdio}, nil, "-run 'b=COMMAND"},
+		{gatewayconfig.Backend{Name: "b", Kind: "MCPServer", Image: "image:1", Command: "other", Transport: gatewayconfig.TransportStdio}, []string{"server", "--flag"}, ""},
+		{gatewayconfig.Backend{Name: "b", Kind: "MCPServer", Image: "image:2", Command: "'an other' one", Transport: gatewayconfig.TransportStdio}, []string{"an other", "one"}, ""},
+		{gatewayconfig.Backend{Name: "b", Kind: "MCPServer", Image: "image:2", Command: "'open", Transport: gatewayconfig.TransportStdio}, nil, "vmcp/command"},
+		{gatewayconfig.Backend{Name: "b", Kind: "MCPServer", Image: "image:2", Transport: gatewayconfig.TransportStdio}, nil, "-run 'image:2=COMMAND"},
 		{gatewayconfig.Backend{Name: "c", Kind: "MCPServer", Image: "image:1", Transport: gatewayconfig.TransportHTTP}, nil, "MCPServerEntry"},
 		{gatewayconfig.Backend{Name: "a", Kind: "MCPServerEntry", Transport: gatewayconfig.TransportHTTP}, nil, ""},
 	} {
@@ -103,12 +107,17 @@ func TestStatus(t *testing.T) {
 	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix"}
 	inv := inventory.New(cfg, []inventory.Source{{Name: "a", Stdio: true}}, "", zap.NewNop())
 	w := httptest.NewRecorder()
-	status(inv, []string{"careful"})(w, httptest.NewRequest("GET", "/status", nil))
+	documents := inForce{}
+	documents.set(true, nil)
+	documents.set(false, errors.New("line 7"))
+	status(inv, []string{"careful"}, &documents)(w, httptest.NewRequest("GET", "/status", nil))
 	var got struct {
-		Backends []map[string]any
-		Warnings []string
+		Backends  []map[string]any
+		Warnings  []string
+		Documents documentStatus
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" || !slices.Equal(got.Warnings, []string{"careful"}) {
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" || !slices.Equal(got.Warnings, []string{"careful"}) ||
+		got.Documents.Problem != "line 7" || got.Documents.Since.IsZero() {
 		t.Errorf("%s, %v", w.Body, err)
 	}
 }

@@ -119,6 +119,7 @@ type CatalogUpdate struct {
 	//	*CatalogUpdate_Backend
 	//	*CatalogUpdate_Complete
 	//	*CatalogUpdate_Heartbeat
+	//	*CatalogUpdate_Removed
 	Update        isCatalogUpdate_Update `protobuf_oneof:"update"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -188,6 +189,15 @@ func (x *CatalogUpdate) GetHeartbeat() bool {
 	return false
 }
 
+func (x *CatalogUpdate) GetRemoved() string {
+	if x != nil {
+		if x, ok := x.Update.(*CatalogUpdate_Removed); ok {
+			return x.Removed
+		}
+	}
+	return ""
+}
+
 type isCatalogUpdate_Update interface {
 	isCatalogUpdate_Update()
 }
@@ -207,11 +217,18 @@ type CatalogUpdate_Heartbeat struct {
 	Heartbeat bool `protobuf:"varint,4,opt,name=heartbeat,proto3,oneof"`
 }
 
+type CatalogUpdate_Removed struct {
+	// The name of a backend that is none any more.
+	Removed string `protobuf:"bytes,5,opt,name=removed,proto3,oneof"`
+}
+
 func (*CatalogUpdate_Backend) isCatalogUpdate_Update() {}
 
 func (*CatalogUpdate_Complete) isCatalogUpdate_Update() {}
 
 func (*CatalogUpdate_Heartbeat) isCatalogUpdate_Update() {}
+
+func (*CatalogUpdate_Removed) isCatalogUpdate_Update() {}
 
 type BackendCatalog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -553,11 +570,12 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x18gateway/v1/catalog.proto\x12\n" +
 	"gateway.v1\"\x15\n" +
-	"\x13WatchCatalogRequest\"\x95\x01\n" +
+	"\x13WatchCatalogRequest\"\xb1\x01\n" +
 	"\rCatalogUpdate\x126\n" +
 	"\abackend\x18\x01 \x01(\v2\x1a.gateway.v1.BackendCatalogH\x00R\abackend\x12\x1c\n" +
 	"\bcomplete\x18\x03 \x01(\tH\x00R\bcomplete\x12\x1e\n" +
-	"\theartbeat\x18\x04 \x01(\bH\x00R\theartbeatB\b\n" +
+	"\theartbeat\x18\x04 \x01(\bH\x00R\theartbeat\x12\x1a\n" +
+	"\aremoved\x18\x05 \x01(\tH\x00R\aremovedB\b\n" +
 	"\x06updateJ\x04\b\x02\x10\x03\"\xd2\x02\n" +
 	"\x0eBackendCatalog\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -658,6 +676,7 @@ func file_gateway_v1_catalog_proto_init() {
 		(*CatalogUpdate_Backend)(nil),
 		(*CatalogUpdate_Complete)(nil),
 		(*CatalogUpdate_Heartbeat)(nil),
+		(*CatalogUpdate_Removed)(nil),
 	}
 	file_gateway_v1_catalog_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}

@@ -75,6 +75,9 @@ type Backend struct {
 	warned map[string]string // by text, the last error
 
 	patience time.Duration // how long a call waits for a child to start
+
+	retire  sync.Once
+	retired chan struct{}
 }
 
 // New makes a Backend. It connects to nothing.
@@ -97,6 +100,7 @@ func New(cfg Config) *Backend {
 		probing: make(chan struct{}, 1),
 		conns:   make(map[connKey]*conn),
 		changed: make(chan struct{}, 1),
+		retired: make(chan struct{}),
 		warned:  make(map[string]string),
 	}
 	b.lister = newConn(b, connKey{}, SessionOptions{Capabilities: b.anyClients()})

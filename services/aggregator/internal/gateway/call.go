@@ -16,9 +16,9 @@ func (x *exchange) call(s *session) {
 		x.error(http.StatusServiceUnavailable, mcpwire.CodeInternal, "the gateway cannot decide: try again", nil)
 		return
 	}
-	to := x.g.cfg.Backends[target.Backend]
+	to := x.Backends[target.Backend]
 	if to == nil {
-		x.error(http.StatusServiceUnavailable, mcpwire.CodeInternal, "the server behind this name is not configured: try again", nil)
+		x.notConfigured()
 		return
 	}
 	if x.msg.Era == mcpwire.EraModern && x.msg.Method == "tools/call" {
@@ -36,8 +36,14 @@ func (x *exchange) call(s *session) {
 		defer b.Close()
 	} else {
 		ctx = context.WithoutCancel(ctx) // a legacy client's disconnect is no cancel (HL-6)
-		if b = s.backend(target.Backend); b == nil {
+		var ended bool
+		b, ended = s.backend(target.Backend)
+		switch {
+		case ended:
 			x.error(http.StatusNotFound, mcpwire.CodeInvalidRequest, "no such session: initialize again", nil)
+			return
+		case b == nil: // it was taken out in this moment
+			x.notConfigured()
 			return
 		}
 		req.LogLevel = s.levelSet()
@@ -48,10 +54,14 @@ func (x *exchange) call(s *session) {
 	out.finish(err)
 }
 
+func (x *exchange) notConfigured() {
+	x.error(http.StatusServiceUnavailable, mcpwire.CodeInternal, "the server behind this name is not configured: try again", nil)
+}
+
 // passHeaders are the client's headers that the configuration passes on to backends (passthroughHeaders).
 func (x *exchange) passHeaders() http.Header {
 	var h http.Header
-	for _, name := range x.g.cfg.Aggregator.PassHeaders {
+	for _, name := range x.Aggregator.PassHeaders {
 		if v := x.r.Header.Values(name); len(v) > 0 {
 			if h == nil {
 				h = http.Header{}

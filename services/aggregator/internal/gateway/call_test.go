@@ -56,7 +56,7 @@ func TestBytes(t *testing.T) {
 // TestPassHeaders: only what the configuration names goes on to the backend.
 func TestPassHeaders(t *testing.T) {
 	probe := mcptest.NewHTTP(t, mcptest.Options{})
-	w := newWorld(t, map[string]*mcptest.HTTP{"a": probe}, func(c *Config) { c.Aggregator.PassHeaders = []string{"X-Team"} })
+	w := newWorld(t, map[string]*mcptest.HTTP{"a": probe}, func(c *Config) { c.Fleet.State().Aggregator.PassHeaders = []string{"X-Team"} })
 	a := modern("1", "tools/call", toolCall("a_echo"))
 	a.header["X-Team"], a.header["X-Other"] = []string{"blue", "red"}, []string{"x"}
 	if got := w.send(t, a); got.status != 200 {

@@ -17,11 +17,10 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/decision"
-	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
-	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/fleet"
 	"vmcp/services/aggregator/internal/inventory"
 )
 
@@ -31,13 +30,18 @@ const MaxBody = 4 << 20
 // Config is what a Gateway is made of.
 type Config struct {
 	VirtualServer string
-	Aggregator    *gatewayconfig.Aggregator
+	Fleet         Fleet
 	SealKeys      *keyring.Ring // authz's seal
 	SessionKeys   *keyring.Ring // our own session ids and cursors
 	Permissions   gatewayv1.PermissionsClient
 	Inventory     *inventory.Inventory
-	Backends      map[string]*backend.Backend
 	Log           *zap.Logger
+}
+
+// Fleet says which backends there are: a fleet.Fleet.
+type Fleet interface {
+	State() *fleet.State
+	Next() (*fleet.State, <-chan struct{})
 }
 
 // Gateway is the endpoint. Safe for concurrent use.
@@ -55,7 +59,7 @@ type Gateway struct {
 // New makes a gateway.
 func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, stopping: make(chan struct{}), streams: map[string]int{}}
-	g.sessions = newSessions(cfg.SessionKeys, cfg.Backends)
+	g.sessions = newSessions(cfg.SessionKeys, cfg.Fleet)
 	g.lists = newLists(cfg.Permissions)
 	return g
 }
@@ -69,12 +73,13 @@ func (g *Gateway) Stop() {
 
 // exchange is one verified request.
 type exchange struct {
-	g    *Gateway
-	w    http.ResponseWriter
-	r    *http.Request
-	seal string // as received, the proof in Permitted
-	d    *gatewayv1.Decision
-	msg  *mcpwire.Message
+	g            *Gateway
+	w            http.ResponseWriter
+	r            *http.Request
+	seal         string // as received, the proof in Permitted
+	d            *gatewayv1.Decision
+	msg          *mcpwire.Message
+	*fleet.State // in force when the request was verified
 }
 
 // ServeHTTP serves one request that Envoy let through.
@@ -83,6 +88,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !x.verify() {
 		return
 	}
+	x.State = g.cfg.Fleet.State()
 	if x.msg.Era == mcpwire.EraModern {
 		x.modern()
 	} else {

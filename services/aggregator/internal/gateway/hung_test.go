@@ -18,6 +18,7 @@ import (
 	"vmcp/internal/keyring/keyringtest"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/fleet"
 	"vmcp/services/aggregator/internal/inventory"
 )
 
@@ -87,7 +88,7 @@ func TestHungAuthz(t *testing.T) {
 						return status.Error(codes.Unavailable, "unknown catalog digest")
 					}
 				}
-				w := &world{sealKeys: seal, inv: inv, Gateway: New(Config{VirtualServer: "team", Aggregator: cfg, SealKeys: seal,
+				w := &world{sealKeys: seal, inv: inv, Gateway: New(Config{VirtualServer: "team", Fleet: &still{state: &fleet.State{Aggregator: cfg}}, SealKeys: seal,
 					SessionKeys: session, Permissions: authz, Inventory: inv, Log: zap.NewNop()})}
 				r := w.request(t, ctx, tt.a)
 				rec := &written{ResponseRecorder: httptest.NewRecorder()}

@@ -3,11 +3,14 @@ package gateway
 import (
 	"container/list"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"vmcp/internal/mcpwire"
 	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/fleet"
 )
 
 // session is one legacy client session.
@@ -29,6 +32,7 @@ type session struct {
 	ended    bool // by DELETE; calls in progress go on
 	closed   bool
 	backends map[string]*backend.Session
+	former   []*backend.Session  // with backends that were replaced, for the calls in progress there
 	level    string              // of the last logging/setLevel
 	asked    map[string]question // requests of backends that wait for the client's answer, by the id it knows
 	serial   int
@@ -36,14 +40,30 @@ type session struct {
 	outbox   outbox
 }
 
-// backend returns the client session's way to one backend, nil where there is no such backend.
-func (s *session) backend(name string) *backend.Session {
+// backend returns the client session's way to one backend, nil where there is no such backend. A session that has ended
+// has none.
+func (s *session) backend(name string) (way *backend.Session, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := s.backends[name]; b != nil || s.closed {
-		return b
+	if s.closed {
+		return nil, true
 	}
-	to := s.all.backends[name]
+	return s.way(name, s.all.fleet.State().Backends[name]), false
+}
+
+// way is the session's to the backend to, which is the one behind that name now: nil is none. What the client wanted of
+// the one before is wanted of this one; calls in progress stay where they are. Callers hold mu.
+func (s *session) way(name string, to *backend.Backend) *backend.Session {
+	old := s.backends[name]
+	if old != nil && old.Backend() == to {
+		return old
+	}
+	var watching []string
+	if old != nil {
+		watching = old.Watching()
+		delete(s.backends, name)
+		s.former = append(s.former, old)
+	}
 	if to == nil {
 		return nil
 	}
@@ -60,22 +80,34 @@ func (s *session) backend(name string) *backend.Session {
 	if s.level != "" {
 		box.SetLevel(context.Background(), s.level) // it is not open yet: told when it opens
 	}
+	box.WatchAll(watching)
 	s.backends[name] = box
 	return box
+}
+
+// renew follows a change of the backends, for what the client wants of them without calling.
+func (s *session) renew(state *fleet.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.former = slices.DeleteFunc(s.former, func(b *backend.Session) bool { return !b.Busy() })
+	for name := range s.backends {
+		s.way(name, state.Backends[name])
+	}
 }
 
 // notified handles a client's notification. What has no meaning here is dropped.
 func (s *session) notified(ctx context.Context, m *mcpwire.Message) {
 	s.mu.Lock()
-	open := make([]*backend.Session, 0, len(s.backends))
-	for _, b := range s.backends {
-		open = append(open, b)
-	}
+	open := slices.Collect(maps.Values(s.backends))
+	former := slices.Clone(s.former)
 	s.mu.Unlock()
 	switch m.Method {
 	case "notifications/cancelled":
 		reason, _ := m.Params.String("reason")
-		for _, b := range open { // the one that runs the call knows its id
+		for _, b := range append(former, open...) { // the one that runs the call knows its id
 			b.Cancel(ctx, mcpwire.RawID(m.Params.Raw("requestId")), reason)
 		}
 	case "notifications/roots/list_changed":
@@ -93,5 +125,5 @@ func (s *session) close() {
 	for _, b := range s.backends {
 		b.Close()
 	}
-	s.backends = nil
+	s.backends, s.former = nil, nil // those end with their backends
 }

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"vmcp/internal/keyring"
 	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/fleet"
 )
 
 const (
@@ -35,8 +37,8 @@ type sealedSession struct {
 
 // sessions are the legacy client sessions that this replica has state for.
 type sessions struct {
-	keys     *keyring.Ring
-	backends map[string]*backend.Backend
+	keys  *keyring.Ring
+	fleet Fleet
 
 	mu     sync.Mutex
 	live   map[string]*session
@@ -45,8 +47,8 @@ type sessions struct {
 	ended map[string]map[[sha256.Size]byte]time.Time
 }
 
-func newSessions(keys *keyring.Ring, backends map[string]*backend.Backend) *sessions {
-	return &sessions{keys: keys, backends: backends,
+func newSessions(keys *keyring.Ring, fleet Fleet) *sessions {
+	return &sessions{keys: keys, fleet: fleet,
 		live: map[string]*session{}, owners: map[string]*list.List{}, ended: map[string]map[[sha256.Size]byte]time.Time{}}
 }
 
@@ -183,14 +185,29 @@ func (ss *sessions) reap(now time.Time) {
 	}
 }
 
-// Run reaps until ctx ends.
+// renew follows a change of the backends.
+func (ss *sessions) renew(state *fleet.State) {
+	ss.mu.Lock()
+	live := slices.Collect(maps.Values(ss.live))
+	ss.mu.Unlock()
+	for _, s := range live {
+		s.renew(state)
+	}
+}
+
+// Run reaps, and follows changes of the backends, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	_, changed := g.cfg.Fleet.Next()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
+			var state *fleet.State
+			state, changed = g.cfg.Fleet.Next()
+			g.sessions.renew(state)
 		case now := <-tick.C:
 			g.sessions.reap(now)
 		}

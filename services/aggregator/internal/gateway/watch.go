@@ -43,7 +43,7 @@ func (x *exchange) watched(asked mcpwire.Object) (byBackend map[string][]string,
 		uri := uris[i]
 		seen[uri] = true
 		item, ok := c.Find(mcpwire.ItemResource, uri)
-		if to := x.g.cfg.Backends[item.Backend]; !ok || to == nil || !to.Watchable() {
+		if to := x.Backends[item.Backend]; !ok || to == nil || !to.Watchable() {
 			continue
 		}
 		byBackend[item.Backend] = append(byBackend[item.Backend], uri)
@@ -57,19 +57,38 @@ func (x *exchange) watch(ctx context.Context, byBackend map[string][]string, tel
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	for name, uris := range byBackend {
-		s := x.g.cfg.Backends[name].Session(backend.SessionOptions{Era: mcpwire.EraModern, Key: x.d.Principal, OnUpdated: tell})
 		running.Go(func() {
-			defer s.Close()
-			for _, uri := range uris {
-				if err := s.Watch(ctx, uri); err != nil && ctx.Err() == nil {
-					x.g.cfg.Log.Warn("a resource is not watched", zap.String("backend", name), zap.Error(err))
-				}
+			for ctx.Err() == nil {
+				x.watchAt(ctx, name, uris, tell)
 			}
-			<-ctx.Done()
 		})
 	}
 	return func() {
 		cancel()
 		running.Wait()
+	}
+}
+
+// watchAt watches resources of the backend behind that name until ctx ends or another one stands there.
+func (x *exchange) watchAt(ctx context.Context, name string, uris []string, tell func(mcpwire.Reply)) {
+	state, changed := x.g.cfg.Fleet.Next()
+	to := state.Backends[name]
+	if to == nil {
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+		return
+	}
+	s := to.Session(backend.SessionOptions{Era: mcpwire.EraModern, Key: x.d.Principal, OnUpdated: tell})
+	defer s.Close()
+	for _, uri := range uris {
+		if err := s.Watch(ctx, uri); err != nil && ctx.Err() == nil {
+			x.g.cfg.Log.Warn("a resource is not watched", zap.String("backend", name), zap.Error(err))
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-to.Retired():
 	}
 }

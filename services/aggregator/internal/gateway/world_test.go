@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -25,6 +26,7 @@ import (
 	"vmcp/internal/mcpwire"
 	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/fleet"
 	"vmcp/services/aggregator/internal/inventory"
 )
 
@@ -111,12 +113,13 @@ func startWorld(t testing.TB, backends map[string]backend.Config, change ...func
 	}
 	w.inv = inventory.New(cfg, sources, "", zap.NewNop())
 	running.Go(func() { w.inv.Run(ctx) })
-	c := Config{VirtualServer: "team", Aggregator: cfg, SealKeys: w.sealKeys, SessionKeys: w.session,
-		Permissions: permissions(w.judge), Inventory: w.inv, Backends: to, Log: zap.NewNop()}
+	c := Config{VirtualServer: "team", SealKeys: w.sealKeys, SessionKeys: w.session,
+		Permissions: permissions(w.judge), Inventory: w.inv, Fleet: &still{state: &fleet.State{Aggregator: cfg, Backends: to}}, Log: zap.NewNop()}
 	for _, f := range change {
 		f(&c)
 	}
 	w.Gateway = New(c)
+	running.Go(func() { w.Gateway.Run(ctx) })
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		stop := context.AfterFunc(r.Context(), func() { w.left <- struct{}{} })
 		defer stop()
@@ -131,6 +134,50 @@ func startWorld(t testing.TB, backends map[string]backend.Config, change ...func
 		running.Wait()
 	})
 	return w
+}
+
+// still is a fleet that changes only by become.
+type still struct {
+	mu      sync.Mutex
+	state   *fleet.State
+	changed chan struct{}
+}
+
+func (s *still) State() *fleet.State {
+	state, _ := s.Next()
+	return state
+}
+
+func (s *still) Next() (*fleet.State, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.state, s.changed
+}
+
+// become replaces the backend behind a name by one at another URL, which runs until the test ends.
+func (s *still) become(t *testing.T, name, url string) {
+	t.Helper()
+	config := overHTTP(url)
+	config.Name, config.ServerInfo, config.Timeout = name, ServerInfo(), 20*time.Second
+	to := backend.New(config)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { to.Run(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	s.mu.Lock()
+	old := s.state.Backends[name]
+	next := &fleet.State{Aggregator: s.state.Aggregator, Backends: maps.Clone(s.state.Backends)}
+	next.Backends[name] = to
+	s.state = next
+	if s.changed != nil {
+		close(s.changed)
+	}
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	old.Retire()
 }
 
 // announce asks for a backend's lists.

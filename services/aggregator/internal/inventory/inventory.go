@@ -8,44 +8,24 @@ package inventory
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"vmcp/internal/gatewayconfig"
-	"vmcp/internal/mcpwire"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/catalog"
 )
 
-const (
-	parallel     = 20 // listings at one time, and as many of children
-	debounce     = 250 * time.Millisecond
-	longestPause = 30 * time.Second // between listings that the backend asks for
-	freeBurst    = 10               // such listings in a row without a longer pause
-	// A backend that cannot be listed is tried again after firstRetry, twice as long each time, up to lastRetry.
-	firstRetry = 250 * time.Millisecond
-	lastRetry  = 30 * time.Second
-	// A child that has some of its lists costs a process at each try.
-	lastRetryOfSome = 10 * time.Minute
-)
-
-// errSome: some lists of a backend could be had, some not.
-var errSome = errors.New("not all lists could be had")
-
 // Source is one backend as this package sees it.
 type Source struct {
 	Name    string
+	Of      any  // who lists: another one behind the same name is asked anew; comparable
 	Stdio   bool // listed again only on request or after a failure: each listing costs a child process
 	List    func(context.Context) (*backend.Listing, error)
 	Changed <-chan struct{} // yields when a new listing is wanted, soon
@@ -53,23 +33,36 @@ type Source struct {
 
 // Inventory publishes catalogs. Safe for concurrent use.
 type Inventory struct {
-	cfg     *gatewayconfig.Aggregator
-	sources []Source
-	dir     string // of the last good lists; empty: none are kept
-	log     *zap.Logger
-	slots   map[bool]*semaphore.Weighted // of children and of others: a child may take minutes to start
+	dir   string // of the last good lists; empty: none are kept
+	log   *zap.Logger
+	slots map[bool]*semaphore.Weighted // of children and of others: a child may take minutes to start
 
 	current atomic.Pointer[catalog.Catalog]
 	started time.Time
 
-	merging  sync.Mutex        // held while a catalog is made, which takes time; taken before mu
-	listings []catalog.Listing // by source
-	told     []string          // by source, the gist of the failure that was last logged
+	merging sync.Mutex // held while a catalog is made, which takes time; taken before mu
+	cfg     atomic.Pointer[gatewayconfig.Aggregator]
 
-	mu      sync.Mutex // every stream takes it
-	status  []Status
+	mu      sync.Mutex      // every stream takes it
+	entries []*entry        // in configured order; written with merging held too
+	running context.Context // of Run; nil: it has not begun, or has ended
+	tasks   sync.WaitGroup
 	leftOut []catalog.Drop // of the current catalog; written with merging held too
 	changed chan struct{}  // closed and replaced at each publication
+}
+
+// entry is one source and what is known of it.
+type entry struct {
+	Source
+
+	// Guarded by Inventory.merging.
+	gone    bool // removed or replaced: what it still lists is nobody's
+	listing catalog.Listing
+	told    string // the gist of the failure that was last logged
+
+	// Guarded by Inventory.mu.
+	status Status
+	stop   func() // ends its listing; nil before it began
 }
 
 // Status is what is known of one backend, for people.
@@ -96,27 +89,80 @@ type LeftOut struct {
 // New reads the last good lists from dir and publishes a first catalog.
 func New(cfg *gatewayconfig.Aggregator, sources []Source, dir string, log *zap.Logger) *Inventory {
 	inv := &Inventory{
-		cfg: cfg, sources: sources, dir: dir, log: log, started: time.Now(),
-		slots:    map[bool]*semaphore.Weighted{true: semaphore.NewWeighted(parallel), false: semaphore.NewWeighted(parallel)},
-		listings: make([]catalog.Listing, len(sources)),
-		status:   make([]Status, len(sources)),
-		told:     make([]string, len(sources)),
-		changed:  make(chan struct{}),
+		dir: dir, log: log, started: time.Now(),
+		slots:   map[bool]*semaphore.Weighted{true: semaphore.NewWeighted(parallel), false: semaphore.NewWeighted(parallel)},
+		changed: make(chan struct{}),
 	}
-	for i, s := range sources {
-		inv.listings[i] = catalog.Listing{Backend: s.Name}
-		inv.status[i] = Status{Backend: s.Name, State: "starting"}
-		l, err := inv.recall(s.Name)
-		if err != nil {
-			log.Warn("last lists are not readable", zap.String("backend", s.Name), zap.Error(err))
-		}
-		if l != nil {
-			inv.listings[i] = *l
-			inv.status[i] = status(l, "failing")
-		}
-	}
-	inv.swap(inv.merge())
+	inv.Apply(cfg, sources)
 	return inv
+}
+
+// Apply puts another configuration in force and publishes what follows from it. A source that is the same as before goes
+// on; one behind a known name starts with the lists of the one before it, which stand until it has been asked.
+func (inv *Inventory) Apply(cfg *gatewayconfig.Aggregator, sources []Source) {
+	inv.merging.Lock()
+	defer inv.merging.Unlock()
+	inv.cfg.Store(cfg)
+	before := map[string]*entry{}
+	for _, e := range inv.entries {
+		before[e.Name] = e
+	}
+	var entries, fresh []*entry
+	for _, s := range sources {
+		old := before[s.Name]
+		delete(before, s.Name)
+		if old != nil && old.Of == s.Of {
+			entries = append(entries, old)
+			continue
+		}
+		e := inv.entry(s, old)
+		entries, fresh = append(entries, e), append(fresh, e)
+	}
+	for _, e := range before {
+		inv.retire(e)
+		inv.forget(e.Name)
+	}
+	c := inv.merge(entries)
+
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.entries = entries
+	for _, e := range fresh {
+		inv.follow(e)
+	}
+	inv.swap(c)
+}
+
+// entry begins with what is known behind that name. Callers hold merging.
+func (inv *Inventory) entry(s Source, old *entry) *entry {
+	e := &entry{Source: s, listing: catalog.Listing{Backend: s.Name}, status: Status{Backend: s.Name, State: "starting"}}
+	if old != nil {
+		inv.retire(old)
+		e.listing = old.listing
+		inv.mu.Lock()
+		e.status = old.status
+		inv.mu.Unlock()
+		return e
+	}
+	l, err := inv.recall(s.Name)
+	if err != nil {
+		inv.log.Warn("last lists are not readable", zap.String("backend", s.Name), zap.Error(err))
+	}
+	if l != nil {
+		e.listing = *l
+		e.status = status(l, "failing")
+	}
+	return e
+}
+
+// retire ends the listing of a source that is not one any more. Callers hold merging.
+func (inv *Inventory) retire(e *entry) {
+	e.gone = true
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	if e.stop != nil {
+		e.stop()
+	}
 }
 
 // Catalog returns the current catalog.
@@ -137,9 +183,9 @@ func (inv *Inventory) Ready() error {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	var waiting []string
-	for _, st := range inv.status {
-		if st.LastListed.IsZero() && st.LastFailure == "" {
-			waiting = append(waiting, st.Backend)
+	for _, e := range inv.entries {
+		if e.status.LastListed.IsZero() && e.status.LastFailure == "" {
+			waiting = append(waiting, e.Name)
 		}
 	}
 	if len(waiting) == 0 || time.Since(inv.started) > patience {
@@ -152,8 +198,9 @@ func (inv *Inventory) Ready() error {
 func (inv *Inventory) Status() []Status {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	all := slices.Clone(inv.status)
-	for i := range all {
+	all := make([]Status, len(inv.entries))
+	for i, e := range inv.entries {
+		all[i] = e.status
 		for _, d := range inv.leftOut {
 			if d.Backend == all[i].Backend {
 				all[i].LeftOut = append(all[i].LeftOut, LeftOut{d.Kind.String(), d.Name, d.Reason})
@@ -163,169 +210,18 @@ func (inv *Inventory) Status() []Status {
 	return all
 }
 
-// Run lists until ctx ends.
-func (inv *Inventory) Run(ctx context.Context) error {
-	var g errgroup.Group
-	for i := range inv.sources {
-		g.Go(func() error { inv.follow(ctx, i); return nil })
-	}
-	return g.Wait()
-}
-
-// follow keeps one backend's listing current.
-func (inv *Inventory) follow(ctx context.Context, i int) {
-	s := &inv.sources[i]
-	retry, pause, burst := firstRetry, debounce, 0
-	for {
-		began := time.Now()
-		var again <-chan time.Time
-		if err := inv.list(ctx, i); ctx.Err() != nil {
-			return
-		} else if err != nil {
-			// Jitter, so that backends which failed together are not asked together.
-			wait := retry/2 + rand.N(retry)
-			again = time.After(wait)
-			longest := lastRetry
-			if s.Stdio && errors.Is(err, errSome) {
-				longest = lastRetryOfSome
-			}
-			retry = min(2*retry, longest)
-			inv.failed(i, err, time.Now().Add(wait))
-		} else {
-			retry = firstRetry
-			if !s.Stdio {
-				every := max(inv.cfg.HealthInterval, time.Second)
-				again = time.After(every/2 + rand.N(every))
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-again:
-		case <-s.Changed:
-			// Several changes in a row are one, and a backend that announces them without end is asked ever more seldom.
-			if time.Since(began) > longestPause {
-				pause, burst = debounce, 0
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
-			}
-			if burst++; burst > freeBurst {
-				pause = min(2*pause, longestPause)
-			}
-			select {
-			case <-s.Changed:
-			default:
-			}
-		}
-	}
-}
-
-func (inv *Inventory) list(ctx context.Context, i int) error {
-	s := &inv.sources[i]
-	slots := inv.slots[s.Stdio]
-	if err := slots.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer slots.Release(1)
-	got, err := s.List(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-
-	if err != nil {
-		return err
-	}
-	l := convert(s.Name, got)
-	if inv.accept(i, l, got.Failed) {
-		if err := inv.remember(l); err != nil {
-			inv.log.Warn("cannot keep the last lists", zap.String("backend", s.Name), zap.Error(err))
-		}
-	}
-	for _, kind := range mcpwire.Kinds {
-		if err := got.Failed[kind]; err != nil {
-			return fmt.Errorf("%w: %s: %w", errSome, kind.ListMethod(), err)
-		}
-	}
-	inv.mu.Lock()
-	inv.status[i].LastFailure = ""
-	inv.mu.Unlock()
-	return nil
-}
-
-// failed notes a failure, in the log only if it is another than the last one: most are of many tries in a row. The first
-// one of a backend that was never listed is published: it is not about to come.
-func (inv *Inventory) failed(i int, err error, next time.Time) {
-	inv.merging.Lock()
-	defer inv.merging.Unlock()
-	var c *catalog.Catalog
-	if l := &inv.listings[i]; !l.Listed && !l.Failed {
-		l.Failed = true
-		c = inv.merge()
-	}
-
-	inv.mu.Lock()
-	st := &inv.status[i]
-	if !errors.Is(err, errSome) {
-		st.State = "failing"
-	}
-	st.LastFailure, st.NextTry = err.Error(), next
-	if c != nil {
-		inv.swap(c)
-	}
-	inv.mu.Unlock()
-	if gist := gist(err); inv.told[i] != gist {
-		inv.told[i] = gist
-		inv.log.Warn("cannot list", zap.String("backend", st.Backend), zap.Error(err))
-	}
-}
-
-// gist is what makes two failures the same: times, ports and process ids in their texts do not make two of them.
-func gist(err error) string {
-	return digits.ReplaceAllString(err.Error(), "0")
-}
-
-var digits = regexp.MustCompile(`[0-9]+`)
-
-// accept takes a backend's lists, the last good ones in place of those that failed, and publishes what follows from
-// them; it says whether they are new.
-func (inv *Inventory) accept(i int, l *catalog.Listing, failed map[mcpwire.ItemKind]error) bool {
-	inv.merging.Lock()
-	defer inv.merging.Unlock()
-	l.Keep(&inv.listings[i], failed)
-	same := inv.listings[i].Listed && equal(&inv.listings[i], l)
-	inv.listings[i] = *l
-	var c *catalog.Catalog
-	if !same {
-		c = inv.merge()
-	}
-
-	inv.mu.Lock()
-	st := &inv.status[i]
-	back, failure := st.State != "listed", st.LastFailure
-	*st = status(l, "listed")
-	st.LastListed, st.LastFailure = time.Now(), failure // list knows whether it stands
-	if c != nil {
-		inv.swap(c)
-	}
-	inv.mu.Unlock()
-	if back {
-		inv.log.Info("listed", zap.String("backend", l.Backend), zap.Int("tools", len(l.Tools)),
-			zap.Int("prompts", len(l.Prompts)), zap.Int("resources", len(l.Resources)))
-	}
-	return !same
-}
-
 func status(l *catalog.Listing, state string) Status {
 	return Status{Backend: l.Backend, State: state, Tools: len(l.Tools), Prompts: len(l.Prompts), Resources: len(l.Resources)}
 }
 
 // merge makes the next catalog and logs what it leaves out for the first time. Callers hold merging.
-func (inv *Inventory) merge() *catalog.Catalog {
+func (inv *Inventory) merge(entries []*entry) *catalog.Catalog {
 	const most = 20 // lines in a row
-	c := catalog.Merge(inv.cfg, inv.listings)
+	listings := make([]catalog.Listing, len(entries))
+	for i, e := range entries {
+		listings[i] = e.listing
+	}
+	c := catalog.Merge(inv.cfg.Load(), listings)
 	known, fresh := map[catalog.Drop]bool{}, 0
 	for _, d := range inv.leftOut {
 		known[d] = true

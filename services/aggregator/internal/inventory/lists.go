@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"go.uber.org/zap"
+
 	"vmcp/internal/durable"
 	"vmcp/services/aggregator/internal/catalog"
 )
@@ -52,6 +54,16 @@ func (inv *Inventory) remember(l *catalog.Listing) error {
 		return err
 	}
 	return durable.Write(inv.path(l.Backend), text)
+}
+
+// forget removes the lists of a backend that is none any more: another one may get its name.
+func (inv *Inventory) forget(backend string) {
+	if inv.dir == "" {
+		return
+	}
+	if err := os.Remove(inv.path(backend)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		inv.log.Warn("the last lists of a removed backend stay", zap.String("backend", backend), zap.Error(err))
+	}
 }
 
 func equal(a, b *catalog.Listing) bool {

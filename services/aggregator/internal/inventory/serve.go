@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"maps"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,19 +19,27 @@ type Server struct {
 // heartbeat is how often a quiet stream shows that it lives.
 const heartbeat = 2 * time.Second
 
-// Watch sends the catalog, then the backends whose part changed with each later one.
+// Watch sends the catalog, then the backends whose part changed with each later one, and those that are gone.
 func (s *Server) Watch(_ *gatewayv1.WatchCatalogRequest, stream grpc.ServerStreamingServer[gatewayv1.CatalogUpdate]) error {
 	sent := map[string]string{} // digest by backend
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		c, changed := s.Inventory.Next()
+		gone := maps.Clone(sent)
 		for _, b := range c.Backends {
+			delete(gone, b.Name)
 			if sent[b.Name] == b.Digest {
 				continue
 			}
 			sent[b.Name] = b.Digest
 			if err := stream.Send(&gatewayv1.CatalogUpdate{Update: &gatewayv1.CatalogUpdate_Backend{Backend: b}}); err != nil {
+				return err
+			}
+		}
+		for name := range gone {
+			delete(sent, name)
+			if err := stream.Send(&gatewayv1.CatalogUpdate{Update: &gatewayv1.CatalogUpdate_Removed{Removed: name}}); err != nil {
 				return err
 			}
 		}

@@ -34,6 +34,8 @@ func (e *Engine) take(replica string) func(*gatewayv1.CatalogUpdate) (complete b
 		switch u := up.Update.(type) {
 		case *gatewayv1.CatalogUpdate_Backend:
 			backends[u.Backend.Name] = u.Backend
+		case *gatewayv1.CatalogUpdate_Removed:
+			delete(backends, u.Removed)
 		case *gatewayv1.CatalogUpdate_Complete:
 			c := &Catalog{Digest: u.Complete}
 			for _, name := range slices.Sorted(maps.Keys(backends)) {
