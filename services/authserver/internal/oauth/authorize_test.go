@@ -64,7 +64,7 @@ func TestAuthorizeRefuses(t *testing.T) {
 		"a semicolon":          func(f *flow) string { return f.address() + "&x=1;y=2" },
 		"a zero byte":          func(f *flow) string { return f.address() + "&x=%00" },
 		"no UTF-8":             func(f *flow) string { return f.address() + "&x=%ff" },
-		"a very long query":    func(f *flow) string { return f.address() + "&x=" + strings.Repeat("a", maxQuery) },
+		"too long a query":     func(f *flow) string { return f.ofLength(maxQuery + 1) },
 		"very many parameters": func(f *flow) string { return f.address() + strings.Repeat("&a=", maxParams) },
 		"unknown client and code": func(f *flow) string {
 			f.params.Set("client_id", "x")
@@ -155,6 +155,40 @@ func TestAuthorizeAccepts(t *testing.T) {
 		got := f.redeem(q.Get("code"))
 		if got.status != http.StatusOK || fmt.Sprint(w.claims(got.AccessToken)["aud"]) != "["+audience+"]" {
 			t.Errorf("%s: %+v", what, got)
+		}
+	}
+}
+
+// ofLength is an address whose query has so many bytes.
+func (f *flow) ofLength(n int) string {
+	address := f.address() + "&x="
+	_, query, _ := strings.Cut(address, "?")
+	return address + strings.Repeat("a", n-len(query))
+}
+
+func TestLongestQuery(t *testing.T) {
+	w := newWorld(t, options{})
+	if got := w.browser().get(w.app().flow().ofLength(maxQuery)); got.status != http.StatusOK {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// TestHintsToEntra: what a client says of the person and of how to ask goes on to Entra, where Entra knows it.
+func TestHintsToEntra(t *testing.T) {
+	w := newWorld(t, options{})
+	for _, tt := range []struct{ prompt, hint, wantPrompt, wantHint string }{
+		{"login", "", "login", ""},
+		{"consent select_account", "", "select_account", ""},
+		{"consent", "", "", ""},
+		{"create", strings.Repeat("h", 256), "", strings.Repeat("h", 256)},
+		{"", strings.Repeat("h", 257), "", ""},
+	} {
+		f := w.app().flow()
+		f.params.Set("prompt", tt.prompt)
+		f.params.Set("login_hint", tt.hint)
+		q := f.agree(w.browser()).Query()
+		if q.Get("prompt") != tt.wantPrompt || q.Get("login_hint") != tt.wantHint {
+			t.Errorf("prompt %q, login_hint of %d bytes: Entra gets %q and %q", tt.prompt, len(tt.hint), q.Get("prompt"), q.Get("login_hint"))
 		}
 	}
 }
