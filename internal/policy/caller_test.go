@@ -253,7 +253,15 @@ func TestReads(t *testing.T) {
 	}{
 		{`permit(principal in THVGroup::"g", action, resource) when { resource.name like "a*" };`, Reads{}},
 		{`permit(principal == Client::"x", action, resource);`, Reads{PrincipalID: true}},
+		{`permit(principal in Client::"x", action, resource);`, Reads{PrincipalID: true}},
+		{`permit(principal is Client in Client::"x", action, resource);`, Reads{PrincipalID: true}},
+		{`permit(principal is Client in THVGroup::"g", action, resource);`, Reads{}},
+		{`permit(principal is Client in THVGroup::"g", action, resource); permit(principal == Client::"x", action, resource);`, Reads{PrincipalID: true}},
 		{`permit(principal, action, resource) when { principal in THVGroup::"g" };`, Reads{}},
+		{`permit(principal, action, resource) when { action has arg_x };`, Reads{Arguments: true}},
+		{`permit(principal, action, resource) when { (if context.claim_z then principal else resource) has arg_x };`,
+			Reads{Claims: []string{"z"}, PrincipalID: true, Arguments: true}},
+		{`permit(principal, action, resource) when { principal has arg_x };`, Reads{}},
 		{`permit(principal, action, resource) when { principal is Client && resource is Tool };`, Reads{}},
 		{`permit(principal, action, resource) when { [principal].contains(resource) };`, Reads{PrincipalID: true}},
 		{`permit(principal, action, resource) when { context.claim_b == 1 && principal has claim_a && principal.email like "x" };`,
@@ -269,6 +277,13 @@ func TestReads(t *testing.T) {
 		if d := cmp.Diff(world{entities: "[]"}.load(t, tt.policy).Reads(), tt.want); d != "" {
 			t.Errorf("%s: got, want:\n%s", tt.policy, d)
 		}
+	}
+}
+
+// TestUnreadNote: what is noticed of an argument that the policy does not read is no reason.
+func TestUnreadNote(t *testing.T) {
+	if err := (note{wrong: errNotExact}).check("a", new(reads)); err != nil {
+		t.Error(err)
 	}
 }
 

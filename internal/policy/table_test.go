@@ -177,6 +177,12 @@ func runTable(t *testing.T, file string) {
 			if (d.Err != nil) != (d.Reason == Failed) && d.Reason != Forbidden {
 				t.Errorf("%s: reason %s with error %v", ask, d.Reason, d.Err)
 			}
+			// The first failure is told with its cause, and what did not fail is told of nobody.
+			if d.Err != nil && (strings.Contains(d.Err.Error(), "<nil>") || d.Reason == Failed && !slices.ContainsFunc(d.Policies, func(id string) bool {
+				return strings.HasPrefix(d.Err.Error(), "policy "+id+": ")
+			})) {
+				t.Errorf("%s: the error is %v, failed have %v", ask, d.Err, d.Policies)
+			}
 			got = show(d)
 		}
 		if got = " " + got; *update {
