@@ -38,7 +38,7 @@ func main() {
 	}
 }
 
-var order = []string{"call", "size", "list", "session", "memory", "stream", "chaos", "own"}
+var order = []string{"call", "size", "list", "session", "memory", "stream", "chaos", "reload", "own"}
 
 func run(ctx context.Context) error {
 	parts := map[string]func(context.Context) error{"call": calls, "size": sizes, "list": lists, "session": opens, "memory": memory,
