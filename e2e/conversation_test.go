@@ -111,7 +111,7 @@ func TestConversation(t *testing.T) {
 				if c.modern {
 					modernQuestion(t, c)
 				} else {
-					legacyQuestion(t, w)
+					legacyQuestion(t, w, "probe")
 				}
 			})
 			t.Run("a large result", func(t *testing.T) {
@@ -156,9 +156,9 @@ func (c *caller) ring(t *testing.T, r request) (giveUp func()) {
 	return func() { cancel(); <-done }
 }
 
-// legacyQuestion: the backend asks in the middle of a call. The answer is taken from the one who was asked, and from
-// nobody else.
-func legacyQuestion(t *testing.T, w *world) {
+// legacyQuestion: the client is asked in the middle of a call, whatever the era of the backend. The answer is taken from
+// the one who was asked, and from nobody else.
+func legacyQuestion(t *testing.T, w *world, backend string) {
 	ann := &caller{w: w, token: w.token("ann", "mcp-developers")}
 	open := func(token string) string {
 		a := w.send(t, request{token: token, body: strings.Replace(initialize, `"capabilities":{}`, `"capabilities":{"elicitation":{}}`, 1)})
@@ -168,13 +168,13 @@ func legacyQuestion(t *testing.T, w *world) {
 		return a.header.Get("Mcp-Session-Id")
 	}
 	ann.session = open(ann.token)
-	x := ann.start(t, ann.message("tools/call", `"name":"probe_elicit","arguments":{}`, "probe_elicit"))
+	x := ann.start(t, ann.message("tools/call", `"name":"`+backend+`_elicit","arguments":{}`, backend+"_elicit"))
 	var question struct {
 		ID     json.RawMessage
 		Method string
 	}
 	text := x.next()
-	if err := json.Unmarshal([]byte(text), &question); err != nil || question.Method != "elicitation/create" {
+	if err := json.Unmarshal([]byte(text), &question); err != nil || question.Method != "elicitation/create" || !strings.Contains(text, backend+" asks: Really?") {
 		t.Fatalf("asked %s", text)
 	}
 	answer := func(action string) string {
@@ -242,7 +242,8 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// TestQuestionAcrossEras: a question that cannot cross gets a defined end, and the tool runs once.
+// TestQuestionAcrossEras: a client of 2025 is asked what a server of 2026 asks by its result. The other way round nobody
+// can be asked: the call gets a defined end, and the tool runs once.
 func TestQuestionAcrossEras(t *testing.T) {
 	old, modernOnly := mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy}), mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Modern})
 	w := start(t, guide, behind("old", old.URL), behind("new", modernOnly.URL))
@@ -256,6 +257,9 @@ func TestQuestionAcrossEras(t *testing.T) {
 		if a := c.who.call(t, c.name+"_echo", `{"text":"x"}`); !a.ok() || !strings.Contains(a.body, `"x"`) {
 			t.Errorf("%s_echo: %d %s", c.name, a.status, a.body)
 		}
+		if c.who == legacy {
+			continue
+		}
 		a := c.who.call(t, c.name+"_elicit", `{}`)
 		if a.status != 200 || a.reply().Error == nil && !strings.Contains(a.body, `"isError":true`) {
 			t.Errorf("%s_elicit: %d %s, want an error", c.name, a.status, a.body)
@@ -263,6 +267,10 @@ func TestQuestionAcrossEras(t *testing.T) {
 		if n := c.backend.Count("tools/call", "elicit"); n != 1 {
 			t.Errorf("%s ran the tool %d times", c.name, n)
 		}
+	}
+	legacyQuestion(t, w, "new")
+	if n := modernOnly.Count("tools/call", "elicit"); n != 2 {
+		t.Errorf("the modern server was called %d times, want once, and once more with the answer", n)
 	}
 }
 

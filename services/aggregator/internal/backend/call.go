@@ -18,6 +18,17 @@ type Request struct {
 	Header  http.Header      // further headers for the backend, an explicit choice of the caller; may be nil
 	// LogLevel is what a legacy client set with logging/setLevel, stamped on requests to a modern backend.
 	LogLevel string
+	// State guards what a modern backend gives a modern client to bring back; nil: it passes as it is.
+	State StateSeal
+	// Again says, before each further round of a call in a legacy client's name, whether the client may still make it
+	// (MR-4); nil: it may.
+	Again func(context.Context) error
+}
+
+// StateSeal makes a backend's requestState one that only who got it can bring back, in the same call (MR-5).
+type StateSeal interface {
+	Seal(state string) string
+	Open(sealed string) (state string, ok bool)
 }
 
 // Message is one message for the client: of the client's era, with the client's id and progress token.
@@ -37,6 +48,8 @@ type call struct {
 	hop  // its wire and id are guarded by Session.mu until it runs
 	s    *Session
 	sink func(Message) error
+
+	rounds // of a legacy client's call to a modern backend
 
 	sent     bool // something went to the sink
 	refused  bool // the backend answered with an error
@@ -59,13 +72,30 @@ func (c *call) run(ctx context.Context, l link) error {
 	if c.b.volunteersRoots(c.req.Message) {
 		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeInvalidParams, "params.inputResponses: this server is told of no roots", nil))
 	}
+	if !c.opensState() {
+		return c.answer(mcpwire.AppendError(nil, c.req.Message.ID, mcpwire.CodeInvalidParams, "params.requestState is not of this request, or too old: make the request without it", nil))
+	}
+	err := c.exchange(ctx, l)
+	for err == nil && c.asks != nil {
+		if err = c.nextRound(ctx); err == nil && c.asks == nil {
+			err = c.exchange(ctx, l)
+		}
+	}
+	if errors.Is(err, errAnswered) {
+		return nil
+	}
+	if err != nil && c.sent && classify(err, c.wire).repeat {
+		return c.b.errorf(ErrInvalidReply, true, "after other messages: %w", err)
+	}
+	return err
+}
+
+// exchange is one request and what comes back for it.
+func (c *call) exchange(ctx context.Context, l link) error {
 	err := l.exchange(ctx, c.outgoing(), func(r mcpwire.Reply, status int) (bool, error) {
 		return c.receive(ctx, l, r, status)
 	})
 	c.settle(err)
-	if err != nil && c.sent && classify(err, c.wire).repeat {
-		return c.b.errorf(ErrInvalidReply, true, "after other messages: %w", err)
-	}
 	return err
 }
 
@@ -96,7 +126,7 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 			} else {
 				c.clock.ask(string(r.ID))
 			}
-			return false, c.deliver(Message{Kind: r.Kind, Method: r.Method, ID: r.ID, Raw: r.Body.Text, Status: status, From: Origin{l}})
+			return false, c.deliver(Message{Kind: r.Kind, Method: r.Method, ID: r.ID, Raw: c.b.named(r), Status: status, From: Origin{link: l}})
 		}
 		return false, c.b.refuse(ctx, l, r)
 	}
@@ -115,11 +145,14 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 			return false, nil
 		}
 		c.clock.wind()
+		if !c.rises(r) {
+			return false, nil
+		}
 	case "notifications/cancelled": // of a question of its own
 		params, _ := r.Params()
 		c.s.conn.answered(string(params.Raw("requestId")))
 	case "notifications/message":
-		if c.client == mcpwire.EraModern && c.wire == mcpwire.EraLegacy && !c.wantsLog(r) {
+		if c.client == mcpwire.EraModern && !c.wantsLog(r) { // HM-9
 			return false, nil
 		}
 	}
@@ -145,10 +178,14 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 		}
 		c.s.conn.heed(v, c.link)
 	}
+	if asks, err := c.questions(r); asks || err != nil {
+		return err
+	}
 	raw, err := c.restore(r)
 	if err != nil {
 		return err
 	}
+	c.tellCompleted()
 	switch {
 	case c.client == mcpwire.EraModern && r.ErrorCode() == mcpwire.CodeMissingCapability:
 		status = http.StatusBadRequest // HM-3; a legacy backend says it with 200

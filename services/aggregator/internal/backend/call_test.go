@@ -72,19 +72,6 @@ func TestElicitation(t *testing.T) {
 			t.Errorf("executed %d times", n)
 		}
 	})
-	t.Run("legacy client, modern backend", func(t *testing.T) {
-		h := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{
-			"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"input_required","requestState":"x"}}`)})
-		s := session(t, startHTTP(t, h.URL), mcpwire.EraLegacy)
-		_, err := do(s, tool(t, mcpwire.EraLegacy, "1", "ask", `{}`, ""))
-		if !errors.Is(err, ErrNeedsInput) || h.Count("tools/call", "") != 1 {
-			t.Errorf("got %v", err)
-		}
-		body := string(h.Requests()[len(h.Requests())-1].Body)
-		if !strings.Contains(body, `"io.modelcontextprotocol/clientCapabilities":{"x":1}`) || !strings.Contains(body, `"name":"vmcp"`) {
-			t.Errorf("the backend got %s", body)
-		}
-	})
 }
 
 func TestCancel(t *testing.T) {

@@ -144,7 +144,7 @@ func TestAnswerTime(t *testing.T) {
 		l := &played{deaf: true}
 		s.conn.up.link = l
 		for what, send := range map[string]func() error{
-			"an answer": func() error { return s.Respond(t.Context(), Origin{l}, mcpwire.RawID("1"), []byte("{}")) },
+			"an answer": func() error { return s.Respond(t.Context(), Origin{link: l}, mcpwire.RawID("1"), []byte("{}")) },
 			"a notice":  func() error { return s.RootsChanged(t.Context(), []byte("{}")) },
 		} {
 			began := time.Now()
@@ -182,7 +182,7 @@ func TestQuestionOutside(t *testing.T) {
 		}
 		took := asked.took.Load() // the answer, and that the time was up
 		s.conn.up.link = other
-		if err := s.Respond(t.Context(), Origin{asked}, mcpwire.RawID(`"q"`), []byte(`{}`)); err != nil || other.took.Load() != 0 || asked.took.Load() != took {
+		if err := s.Respond(t.Context(), Origin{link: asked}, mcpwire.RawID(`"q"`), []byte(`{}`)); err != nil || other.took.Load() != 0 || asked.took.Load() != took {
 			t.Errorf("an answer to another session: %v", err)
 		}
 		if took != 2 {

@@ -56,7 +56,7 @@ const (
 var errClosed = errors.New("the session is closed")
 
 func newConn(b *Backend, key connKey, opts SessionOptions) *conn {
-	return &conn{b: b, key: key, opts: opts, declared: withoutInput(opts.Capabilities), opening: make(chan struct{}, 1),
+	return &conn{b: b, key: key, opts: opts, declared: b.offered(opts.Capabilities), opening: make(chan struct{}, 1),
 		clocks: map[*clock]struct{}{}, idle: time.Now()}
 }
 
@@ -229,7 +229,11 @@ func (b *Backend) refuse(ctx context.Context, l link, r mcpwire.Reply) error {
 	}
 	answer := mcpwire.AppendResult(nil, r.ID, []byte("{}"))
 	if r.Method != "ping" {
-		answer = mcpwire.AppendError(nil, r.ID, mcpwire.CodeMethodNotFound, "not available through this gateway", nil)
+		text := "not available through this gateway"
+		if b.mayAsk(r.Method) { // whoever calls could be asked in another way, or not at all
+			text = "the client of this call cannot be asked while it runs: that needs a client of 2025-11-25 that declares it, in a session of its own"
+		}
+		answer = mcpwire.AppendError(nil, r.ID, mcpwire.CodeMethodNotFound, text, nil)
 	}
 	return l.post(ctx, answer, nil)
 }
@@ -247,11 +251,14 @@ func (c *conn) unsolicited(l link, r mcpwire.Reply, refuse func(mcpwire.Reply)) 
 		switch {
 		case r.Kind == mcpwire.KindRequest:
 			c.ask(string(r.ID))
+			if named, err := mcpwire.ParseReply(c.b.named(r)); err == nil {
+				r = named
+			}
 		case r.Method == "notifications/cancelled": // of a question of its own
 			params, _ := r.Params()
 			c.answered(string(params.Raw("requestId")))
 		}
-		c.opts.OnMessage(r, Origin{l})
+		c.opts.OnMessage(r, Origin{link: l})
 	}
 }
 

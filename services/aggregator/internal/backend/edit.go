@@ -3,6 +3,7 @@ package backend
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 
 	"vmcp/internal/mcpwire"
@@ -13,9 +14,10 @@ type hop struct {
 	b            *Backend
 	req          Request
 	client, wire mcpwire.Era
-	declared     []byte        // what a modern backend is told of a legacy client's capabilities
-	id           mcpwire.RawID // ours, also as progress token
-	token        mcpwire.RawID // the client's progress token; nil without
+	declared     []byte          // what a modern backend is told of a legacy client's capabilities
+	id           mcpwire.RawID   // ours, also as progress token
+	token        mcpwire.RawID   // the client's progress token; nil without
+	params       []mcpwire.Field // of params, in place of the client's or beside them
 }
 
 // reserved says that a field of _meta belongs to the hop: a prefix whose second label is mcp or modelcontextprotocol
@@ -58,14 +60,14 @@ func (h *hop) metaEdits() []mcpwire.Edit {
 		fields = append(fields, h.envelope()...)
 	}
 	if m.Meta.Exists() {
-		return m.Meta.Change(reserved, fields...)
+		return append(m.Meta.Change(reserved, fields...), m.Params.Change(nil, h.params...)...)
 	}
 	if len(fields) == 0 {
-		return nil
+		return m.Params.Change(nil, h.params...)
 	}
 	meta := mcpwire.Field{Name: "_meta", Value: object(fields)}
 	if m.Params.Exists() {
-		return m.Params.Change(nil, meta)
+		return m.Params.Change(nil, append(slices.Clone(h.params), meta)...)
 	}
 	at := bytes.IndexByte(m.Body, '{') + 1
 	return []mcpwire.Edit{{Start: at, End: at, With: append(append([]byte(`"params":`), object([]mcpwire.Field{meta})...), ',')}}
@@ -93,21 +95,6 @@ func (h *hop) envelope() []mcpwire.Field {
 		fields = append(fields, mcpwire.Field{Name: mcpwire.MetaLogLevel, Value: mcpwire.Quote(h.req.LogLevel)})
 	}
 	return fields
-}
-
-// withoutInput drops the capabilities by which a backend could ask back: a legacy client's modern backend would do so
-// with an input_required result, which is not bridged.
-func withoutInput(capabilities []byte) []byte {
-	if len(capabilities) == 0 {
-		return []byte("{}")
-	}
-	o, err := mcpwire.ParseObject(capabilities, 0, len(capabilities))
-	if err != nil {
-		return []byte("{}")
-	}
-	return mcpwire.Splice(capabilities, o.Change(func(name string) bool {
-		return name == "elicitation" || name == "sampling" || name == "roots" || name == "tasks"
-	})...)
 }
 
 func object(fields []mcpwire.Field) []byte {

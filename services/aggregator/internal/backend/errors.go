@@ -16,7 +16,7 @@ var (
 	ErrBusy         = errors.New("backend busy")        // 429
 	ErrFull         = errors.New("backend is full")     // all children that there may be are in calls
 	ErrInvalidReply = errors.New("backend sent an invalid reply")
-	ErrNeedsInput   = errors.New("backend asks for input") // input_required for a client that has no such thing
+	ErrNeedsInput   = errors.New("backend asks for input") // that the client cannot give, or again and again
 	ErrCancelled    = errors.New("call was cancelled")     // by Session.Cancel: no answer is owed
 )
 
@@ -28,7 +28,7 @@ var clientTexts = map[error]string{
 	ErrFull:         "as many calls are running as the server behind this gateway has places for, try again later",
 	ErrBusy:         "the server behind this gateway is busy, try again later",
 	ErrInvalidReply: "the server behind this gateway sent an invalid answer",
-	ErrNeedsInput:   "this server asks for input in a way that needs a 2026-07-28 client",
+	ErrNeedsInput:   "the server behind this gateway asks for what this client cannot give, or asks without end",
 	ErrCancelled:    "the request was cancelled",
 }
 

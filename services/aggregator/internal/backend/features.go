@@ -1,8 +1,6 @@
 package backend
 
 import (
-	"bytes"
-
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
@@ -47,9 +45,31 @@ func (b *Backend) offered(capabilities []byte) []byte {
 			return !b.tellsRoots()
 		case "SAMPLING":
 			return !b.cfg.Sampling
+		case "TASKS": // an extension that is not carried (TK-4)
+			return true
 		}
 		return false
-	})...)
+	}, withoutTasks(o)...)...)
+}
+
+// tasksExtension is one of 2026-07-28 that is not carried.
+const tasksExtension = "io.modelcontextprotocol/tasks"
+
+// withoutTasks gives the extensions of a client's capabilities without that one (TK-4).
+func withoutTasks(capabilities mcpwire.Object) []mcpwire.Field {
+	at, ok := capabilities.Find("extensions")
+	if !ok {
+		return nil
+	}
+	raw := capabilities.Text[at.Start:at.End]
+	all, err := mcpwire.ParseObject(raw, 0, len(raw))
+	if err != nil {
+		return []mcpwire.Field{{Name: "extensions", Value: []byte("{}")}}
+	}
+	if all.Raw(tasksExtension) == nil {
+		return nil
+	}
+	return []mcpwire.Field{{Name: "extensions", Value: mcpwire.Splice(raw, all.Change(func(name string) bool { return name == tasksExtension })...)}}
 }
 
 // anyClients are the capabilities that some client may have and this backend may know of: our lists are everybody's, so
@@ -63,26 +83,6 @@ func (b *Backend) canBeAsked(capabilities []byte) bool {
 	offered := b.offered(capabilities)
 	o, err := mcpwire.ParseObject(offered, 0, len(offered))
 	return err == nil && (o.Raw("elicitation") != nil || o.Raw("sampling") != nil || o.Raw("roots") != nil)
-}
-
-// asksTooMuch names a question of an input_required result that the client may not be asked (MR-3).
-func (b *Backend) asksTooMuch(result mcpwire.Object) (method string, is bool) {
-	at, ok := result.Find("inputRequests")
-	if !ok || bytes.Equal(result.Text[at.Start:at.End], []byte("null")) {
-		return "", false
-	}
-	questions, err := mcpwire.ParseObject(result.Text, at.Start, at.End)
-	if err != nil {
-		return "inputRequests", true
-	}
-	for _, m := range questions.Members {
-		q, err := mcpwire.ParseObject(result.Text, m.Start, m.End)
-		method, _ := q.String("method")
-		if err != nil || !b.mayAsk(method) {
-			return method, true
-		}
-	}
-	return "", false
 }
 
 // volunteersRoots says whether a client sends roots as an answer in a request: to a question that it made up, since no

@@ -107,18 +107,12 @@ func (h *hop) modernResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 	}
 	switch kind {
 	case "", "complete":
-	case "input_required":
-		switch h.req.Message.Method { // MR-1
-		case "tools/call", "prompts/get", "resources/read":
-		default:
-			return nil, b.errorf(ErrInvalidReply, true, "input_required in reply to %s", h.req.Message.Method)
+	case "input_required": // a legacy client never gets here, see questions
+		fields, edits, err := h.askEdits(o)
+		if err != nil {
+			return nil, err
 		}
-		if h.client == mcpwire.EraLegacy {
-			return nil, b.errorf(ErrNeedsInput, true, "%s was answered with input_required", h.req.Message.Method)
-		}
-		if method, bad := b.asksTooMuch(o); bad {
-			return nil, b.errorf(ErrInvalidReply, true, "input_required asks for %q, which no client is asked for this backend", method)
-		}
+		return append(edits, resultEdits(o, b.cfg.ServerInfo, nil, fields...)...), nil
 	default: // HM-5; an extension's value too: none is declared
 		return nil, b.errorf(ErrInvalidReply, true, "unknown resultType")
 	}
@@ -132,6 +126,9 @@ func (h *hop) modernResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 	if kind == "" {
 		fields = append(fields, mcpwire.Field{Name: "resultType", Value: []byte(`"complete"`)})
 	}
+	if h.req.Message.Method == "resources/read" {
+		fields = append(fields, private(o)...)
+	}
 	return resultEdits(o, b.cfg.ServerInfo, nil, fields...), nil
 }
 
@@ -143,15 +140,19 @@ func (h *hop) legacyResult(r mcpwire.Reply) ([]mcpwire.Edit, error) {
 		return nil, b.errorf(ErrInvalidReply, true, "result is no object")
 	}
 	fields := []mcpwire.Field{{Name: "resultType", Value: []byte(`"complete"`)}}
-	if m := h.req.Message.Method; m == "resources/read" || strings.HasSuffix(m, "/list") { // CA-1, CA-3
-		if o.Raw("ttlMs") == nil {
-			fields = append(fields, mcpwire.Field{Name: "ttlMs", Value: []byte("0")})
-		}
-		if o.Raw("cacheScope") == nil {
-			fields = append(fields, mcpwire.Field{Name: "cacheScope", Value: []byte(`"private"`)})
-		}
+	if m := h.req.Message.Method; m == "resources/read" || strings.HasSuffix(m, "/list") {
+		fields = append(fields, private(o)...)
 	}
 	return resultEdits(o, b.cfg.ServerInfo, nil, fields...), nil
+}
+
+// private are the hints of a result that policies give to some and not to others (CA-1, CA-3).
+func private(result mcpwire.Object) []mcpwire.Field {
+	fields := []mcpwire.Field{{Name: "cacheScope", Value: []byte(`"private"`)}}
+	if result.Raw("ttlMs") == nil {
+		fields = append(fields, mcpwire.Field{Name: "ttlMs", Value: []byte("0")})
+	}
+	return fields
 }
 
 // unreadableOutput names a structuredContent that is no object. Clients of 2025 take none and lose the whole result by

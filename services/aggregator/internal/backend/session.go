@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -52,11 +53,21 @@ func (s *Session) RootsChanged(ctx context.Context, body []byte) error {
 
 // Origin is where a request of the backend came from. Only there its answer means anything: a server that started anew
 // uses the same ids for other questions.
-type Origin struct{ link link }
+type Origin struct {
+	link   link
+	answer chan<- []byte // of a question of a modern backend: to the call that asks in its place
+}
 
 // Respond passes a client's answer to the backend's request with this id. The body carries the id too.
 func (s *Session) Respond(ctx context.Context, from Origin, id mcpwire.RawID, body []byte) error {
 	s.conn.answered(string(id))
+	if from.answer != nil {
+		select {
+		case from.answer <- bytes.Clone(body):
+		default: // it has one
+		}
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.conn.b.cfg.Timeout, ErrTimeout)
 	defer cancel()
 	if l := s.conn.current(); l == nil || l != from.link || l.era() != mcpwire.EraLegacy {

@@ -93,7 +93,7 @@ func (c *conn) updated(l link, r mcpwire.Reply) {
 		r = withoutReserved(r)
 	}
 	if c.opts.OnMessage != nil {
-		c.opts.OnMessage(r, Origin{l})
+		c.opts.OnMessage(r, Origin{link: l})
 		return
 	}
 	params, _ := r.Params()

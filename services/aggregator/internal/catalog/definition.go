@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"vmcp/internal/gatewayconfig"
@@ -26,6 +27,9 @@ func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *ga
 	if err != nil {
 		return nil, nil, err
 	}
+	if taskOnly(o) {
+		return nil, nil, errors.New("execution.taskSupport: required: it runs as a task only, and tasks are not carried")
+	}
 	original, _ := o.String("name")
 	set := []mcpwire.Field{{Name: "name", Value: mcpwire.Quote(name)}}
 	if over.Description != "" {
@@ -41,6 +45,14 @@ func tool(raw []byte, name string, over gatewayconfig.ToolOverride) ([]byte, *ga
 	item := &gatewayv1.Item{Name: name, Original: original, Annotations: hints(annotations)}
 	item.Arguments, item.Additional = arguments(o.Raw("inputSchema"))
 	return mcpwire.Splice(raw, o.Change(nil, set...)...), item, nil
+}
+
+// taskOnly says whether a tool cannot be called in the plain way (TK-4).
+func taskOnly(tool mcpwire.Object) bool {
+	raw := tool.Raw("execution")
+	execution, err := mcpwire.ParseObject(raw, 0, len(raw))
+	support, _ := execution.String("taskSupport")
+	return err == nil && support == "required"
 }
 
 // withAnnotations sets members of an annotations object, which may be absent.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
 
@@ -77,6 +78,16 @@ func TestLegacyOutput(t *testing.T) {
 		if !strings.Contains(string(it.Raw), schema) || (it.Legacy == nil) != kept ||
 			!kept && string(it.Legacy) != `{"name":"a_x","inputSchema":{"type":"object"}}` {
 			t.Errorf("%s: %s, for legacy clients %s", schema, it.Raw, it.Legacy)
+		}
+	}
+}
+
+// TestTaskOnly: a tool that cannot be called in the plain way is left out, with the reason (TK-4).
+func TestTaskOnly(t *testing.T) {
+	for support, listed := range map[string]bool{`"required"`: false, `"optional"`: true, `"forbidden"`: true, `7`: true} {
+		_, _, err := tool([]byte(`{"name":"x","inputSchema":{"type":"object"},"execution":{"taskSupport":`+support+`}}`), "x", gatewayconfig.ToolOverride{})
+		if (err == nil) != listed || err != nil && !strings.Contains(err.Error(), "taskSupport") {
+			t.Errorf("%s: %v", support, err)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (x *exchange) call(s *session) {
 			return
 		}
 	}
-	req := backend.Request{Message: x.msg, Name: target.Name, Header: x.passHeaders()}
+	req := backend.Request{Message: x.msg, Name: target.Name, Header: x.passHeaders(), State: stateSeal{x}, Again: x.mayAgain}
 
 	ctx := x.r.Context() // of a modern request: closing it is the cancel (HM-8)
 	var b *backend.Session

@@ -244,7 +244,7 @@ func TestElicit(t *testing.T) {
 		Method string
 		Params struct{ Message string }
 	}
-	if got := s.next(t); json.Unmarshal([]byte(got), &q) != nil || q.Method != "elicitation/create" || q.Params.Message != "Really?" || string(q.ID) != `"vmcp-1"` {
+	if got := s.next(t); json.Unmarshal([]byte(got), &q) != nil || q.Method != "elicitation/create" || q.Params.Message != "a asks: Really?" || string(q.ID) != `"vmcp-1"` {
 		t.Fatalf("the question: %s", got)
 	}
 	reply := func(caller, session, id string) int {

@@ -201,6 +201,12 @@ func (w *world) judge(r *gatewayv1.PermittedRequest) (*gatewayv1.PermittedRespon
 	if r.Kind == gatewayv1.ItemKind_ITEM_KIND_TOKEN {
 		return resp, nil
 	}
+	for i := range r.Names {
+		resp.Indexes = append(resp.Indexes, uint32(i))
+	}
+	if len(r.Names) > 0 {
+		return resp, nil
+	}
 	for i := range w.inv.Catalog().Items(mcpwire.ItemKind(r.Kind)) {
 		resp.Indexes = append(resp.Indexes, uint32(i))
 	}
