@@ -41,6 +41,13 @@ func refusedToClient(t *testing.T, f *flow, what string, got answer, code string
 func refusedOnPage(t *testing.T, f *flow, what string, got answer, code string, status int) {
 	t.Helper()
 	refusedPage(t, f.w, what, got, status)
+	title := "This request was refused"
+	if code == codeAccessDenied {
+		title = "Nothing was connected"
+	}
+	if !strings.Contains(got.text(), title) {
+		t.Errorf("%s: %q is not on the page: %s", what, title, got.text())
+	}
 	if q := backLink(t, f, got); q.Get("error") != code || q.Get("iss") != f.w.url || q.Has("code") || !strings.Contains(got.text(), "Back to Test Client at app.example.com") {
 		t.Errorf("%s: the link leads to %v, want %s: %s", what, q, code, got.text())
 	}
@@ -230,8 +237,8 @@ func TestStartsAreBounded(t *testing.T) {
 	for range 60 {
 		if got := w.browser().get(a.flow().address()); got.status == http.StatusTooManyRequests {
 			refused++
-			if got.header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
+			if after := got.header.Get("Retry-After"); after != "60" {
+				t.Errorf("Retry-After %q, want a minute", after)
 			}
 		}
 	}

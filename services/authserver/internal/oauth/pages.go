@@ -132,17 +132,23 @@ func (s *Server) refusalPage(w http.ResponseWriter, r *http.Request, e *Error, a
 	s.write(w, r, e.status(), "message.html", &data.page, &data)
 }
 
-// noRolePage tells a person who signed in, but has no role.
-func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity) {
+// shownAs is how a person knows their account.
+func shownAs(who *entra.Identity) string {
 	account := who.Username
 	if account == "" {
 		account = who.Email
 	}
-	if who.Name != "" && account != "" {
-		account = who.Name + " (" + account + ")"
-	} else if account == "" {
-		account = who.Name
+	switch {
+	case account == "":
+		return who.Name
+	case who.Name == "":
+		return account
 	}
+	return who.Name + " (" + account + ")"
+}
+
+// noRolePage tells a person who signed in, but has no role.
+func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authorization, who *entra.Identity) {
 	again := url.Values{}
 	for name, values := range a.params {
 		again[name] = values
@@ -155,7 +161,7 @@ func (s *Server) noRolePage(w http.ResponseWriter, r *http.Request, a *authoriza
 	}{
 		page: page{Title: "Your account has no role here"},
 		Paragraphs: []string{
-			"You are signed in as " + account + ", but this account has no role for " + s.cfg.Name + ", so " + clientName(a) + " was not connected.",
+			"You are signed in as " + shownAs(who) + ", but this account has no role for " + s.cfg.Name + ", so " + clientName(a) + " was not connected.",
 			"Ask the administrators of " + s.cfg.Name + " to assign one of its app roles to your account in Microsoft Entra, to you or to a group that you are a direct member of. Then sign in again.",
 		},
 		Actions: []action{
