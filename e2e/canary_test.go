@@ -143,20 +143,26 @@ func (w *world) silent(t *testing.T) {
 func (w *world) metrics(t *testing.T) {
 	t.Helper()
 	for service, path := range map[string]string{"authz": "/metrics", "aggregator": "/metrics", "authserver": "/metrics", "envoy": "/stats"} {
-		client := stack.Client(w.Socket(service + "-admin"))
-		resp, err := client.Get("http://admin" + path)
-		if err != nil {
-			t.Errorf("%s of %s: %v", path, service, err)
-			continue
-		}
-		text, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		client.CloseIdleConnections()
-		if err != nil || len(text) < 100 {
-			t.Errorf("%s of %s: %d bytes, %v", path, service, len(text), err)
-		}
-		w.clean(t, path+" of "+service, text)
+		w.clean(t, path+" of "+service, []byte(w.page(t, service, path)))
 	}
+}
+
+// page is one of a service's admin listener.
+func (w *world) page(t *testing.T, service, path string) string {
+	t.Helper()
+	client := stack.Client(w.Socket(service + "-admin"))
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://admin" + path)
+	if err != nil {
+		t.Errorf("%s of %s: %v", path, service, err)
+		return ""
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || len(text) < 100 {
+		t.Errorf("%s of %s: %d bytes, %v", path, service, len(text), err)
+	}
+	return string(text)
 }
 
 func (w *world) clean(t *testing.T, what string, text []byte, kinds ...string) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"vmcp/internal/daemon"
 	"vmcp/internal/gatewayconfig"
@@ -23,8 +24,11 @@ when calls succeed, and 1 when they do not or nothing runs. Servers that are awa
 JSON has gateway, url, state_directory, pid, version, ready, and
   parts      each with part, pid, ready, waits_for
   backends   each with backend, state (listed; failing: its last lists, if any, are in use; starting),
-             tools, prompts, resources, last_failure, next_try,
+             tools, prompts, resources, last_listed, last_failure, next_try,
+             era, breaker (off, closed, open, half-open), sessions, children,
+             calls, failures, latency_ms, last_error, last_error_at,
              leftOut (items that clients do not see, each with kind, name, reason)
+  documents  since (when those in force were read), problem (of later ones, which are not in force)
   warnings   texts
 
 example:
@@ -95,8 +99,14 @@ func describeStatus(w io.Writer, st *stack.Status) {
 	}
 	for _, b := range st.Backends {
 		fmt.Fprintf(t, "server %s\t%s\t%s\n", b.Backend, b.Progress(), progress.Clean(b.Summary()))
+		if traffic := b.Traffic(time.Now()); traffic != "" {
+			fmt.Fprintf(t, "\t\t%s\n", progress.Clean(traffic))
+		}
 	}
 	t.Flush()
+	if problem := st.Documents.Problem; problem != "" {
+		fmt.Fprintln(w, "the changed documents are not in force:", progress.Clean(problem))
+	}
 	for _, warning := range st.Warnings {
 		fmt.Fprintln(w, "warning:", progress.Clean(warning))
 	}

@@ -178,24 +178,41 @@ func (r *resolver) operational() {
 			}
 		}
 	}
-	for i := range a.Backends {
-		b := &a.Backends[i]
-		b.Timeout = cmp.Or(workloads[b.Name], timeout)
-	}
+	a.UnhealthyThreshold = 3
+	var healthTimeout time.Duration
+	var breaker Breaker
 	if f := cfg.FailureHandling; f != nil {
 		at := at + ".failureHandling"
 		r.duration(at+".healthCheckInterval", f.HealthCheckInterval, &a.HealthInterval)
-		var unused time.Duration
-		r.duration(at+".healthCheckTimeout", f.HealthCheckTimeout, &unused)
-		r.count(at+".unhealthyThreshold", f.UnhealthyThreshold)
-		oneOf(r.server, at+".partialFailureMode", f.PartialFailureMode, "fail", "fail", "best_effort")
-		if b := f.CircuitBreaker; b != nil {
-			r.count(at+".circuitBreaker.failureThreshold", b.FailureThreshold)
-			if b.Timeout != nil && time.Duration(*b.Timeout) < time.Second {
-				r.server.bad(at+".circuitBreaker.timeout", "want at least 1s")
-			}
+		r.duration(at+".healthCheckTimeout", f.HealthCheckTimeout, &healthTimeout)
+		r.count(at+".unhealthyThreshold", f.UnhealthyThreshold, &a.UnhealthyThreshold)
+		oneOf(r.server, at+".partialFailureMode", f.PartialFailureMode, "best_effort", "fail", "best_effort")
+		a.NeedsAll = f.PartialFailureMode == "fail"
+		breaker = r.breaker(at+".circuitBreaker", f.CircuitBreaker)
+	}
+	for i := range a.Backends {
+		b := &a.Backends[i]
+		b.Timeout = cmp.Or(workloads[b.Name], timeout)
+		b.HealthTimeout, b.Breaker = cmp.Or(healthTimeout, b.Timeout), breaker
+	}
+}
+
+// breaker reads the circuit breaker of all backends; zero where it is not enabled.
+func (r *resolver) breaker(at string, cfg *v1beta1.CircuitBreakerConfig) Breaker {
+	if cfg == nil {
+		return Breaker{}
+	}
+	b := Breaker{Failures: 5, Timeout: time.Minute}
+	r.count(at+".failureThreshold", cfg.FailureThreshold, &b.Failures)
+	if cfg.Timeout != nil {
+		if b.Timeout = time.Duration(*cfg.Timeout); b.Timeout < time.Second {
+			r.server.bad(at+".timeout", "want at least 1s")
 		}
 	}
+	if !cfg.Enabled {
+		return Breaker{}
+	}
+	return b
 }
 
 func (r *resolver) duration(at string, d *v1beta1.Duration, to *time.Duration) {
@@ -207,8 +224,11 @@ func (r *resolver) duration(at string, d *v1beta1.Duration, to *time.Duration) {
 	}
 }
 
-func (r *resolver) count(at string, n *int32) {
-	if n != nil && *n < 1 {
+func (r *resolver) count(at string, n *int32, to *int) {
+	if n == nil {
+		return
+	}
+	if *to = int(*n); *to < 1 {
 		r.server.bad(at, "want at least 1")
 	}
 }

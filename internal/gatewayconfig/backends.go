@@ -79,7 +79,7 @@ func (r *resolver) backends(docs []*document) {
 	}
 	r.outgoing()
 	for _, d := range docs {
-		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation}
+		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation, toolsAnnotation}
 		if d.kind == "MCPServer" {
 			known = append(known, commandAnnotation)
 		}
@@ -115,9 +115,28 @@ func (r *resolver) backends(docs []*document) {
 				d.bad(join("metadata.annotations", longestAnnotation), "want a duration of 1s or more, such as 10m")
 			}
 		}
+		toolTimeouts(d, &b)
 		clientFeatures(d, &b)
 		r.gateway.Aggregator.Backends = append(r.gateway.Aggregator.Backends, b)
 		r.gateway.Authz.Backends = append(r.gateway.Authz.Backends, b.Name)
+	}
+}
+
+// toolTimeouts reads limits of tools, as name=duration separated by commas.
+func toolTimeouts(d *document, b *Backend) {
+	text, given := metaOf(d.object).Annotations[toolsAnnotation]
+	if !given {
+		return
+	}
+	b.ToolTimeouts = map[string]time.Duration{}
+	for part := range strings.SplitSeq(text, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		limit, err := time.ParseDuration(value)
+		if name == "" || err != nil || limit <= 0 || b.ToolTimeouts[name] != 0 {
+			d.bad(join("metadata.annotations", toolsAnnotation), "want the server's own names of tools, each with a duration: build=10m, search=5s")
+			return
+		}
+		b.ToolTimeouts[name] = limit
 	}
 }
 

@@ -109,8 +109,11 @@ type Aggregator struct {
 	Tools              map[string]WorkloadTools
 
 	HealthInterval time.Duration // operational.failureHandling.healthCheckInterval
-	PassHeaders    []string      // passthroughHeaders
-	SecretFiles    []string      // that hold a Secret document: not for the eyes of programs that the aggregator starts
+	// UnhealthyThreshold is how many times in a row a backend cannot be listed before it counts as failing.
+	UnhealthyThreshold int
+	NeedsAll           bool     // partialFailureMode: fail; lists are errors while a backend is failing
+	PassHeaders        []string // passthroughHeaders
+	SecretFiles        []string // that hold a Secret document: not for the eyes of programs that the aggregator starts
 }
 
 // WorkloadTools is aggregation.tools[] of one backend, with its toolConfigRef merged in.
@@ -153,6 +156,16 @@ type Backend struct {
 	Timeout   time.Duration           // of a call in which nothing moves: operational.timeouts.perWorkload, else default
 	// LongestCall is the time of a call with all progress and questions in it. Annotation vmcp/longest-call; 0: the default.
 	LongestCall time.Duration
+	// ToolTimeouts are in place of Timeout for calls of some tools, by their original names. Annotation vmcp/tool-timeouts.
+	ToolTimeouts  map[string]time.Duration
+	HealthTimeout time.Duration // of each list: failureHandling.healthCheckTimeout, else Timeout
+	Breaker       Breaker
+}
+
+// Breaker says when calls of a backend are refused at once: failureHandling.circuitBreaker. Zero: never.
+type Breaker struct {
+	Failures int           // in a row, of calls and lists, that open it
+	Timeout  time.Duration // after which one is tried
 }
 
 // AuthServer is what services/authserver needs (authServerConfig).

@@ -128,6 +128,7 @@ const (
 	sessionsAnnotation = "vmcp/sessions"
 	featuresAnnotation = "vmcp/client-features"
 	longestAnnotation  = "vmcp/longest-call"
+	toolsAnnotation    = "vmcp/tool-timeouts"
 )
 
 // annotations reports unknown annotations of ours on d.

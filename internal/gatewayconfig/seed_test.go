@@ -24,7 +24,7 @@ func TestSeed(t *testing.T) {
 		return PolicyText{File: seed, Line: line, Text: strings.Join(text, "\n") + "\n"}
 	}
 	backend := func(name, image string) Backend {
-		return Backend{Name: name, Timeout: 30 * time.Second, Kind: "MCPServer", Transport: TransportStdio, Image: image,
+		return Backend{Name: name, Timeout: 30 * time.Second, HealthTimeout: 30 * time.Second, Kind: "MCPServer", Transport: TransportStdio, Image: image,
 			Env: map[string]secret.Value{}, Headers: map[string]secret.Value{}}
 	}
 	const all = "  action,\n  resource\n);"
@@ -54,7 +54,7 @@ func TestSeed(t *testing.T) {
 				backend("kubernetes-backend", "ghcr.io/stackloklabs/yardstick/yardstick-server:1.1.1"),
 			},
 			ConflictResolution: "prefix", PrefixFormat: "{workload}_", Tools: map[string]WorkloadTools{},
-			HealthInterval: 30 * time.Second,
+			HealthInterval: 30 * time.Second, UnhealthyThreshold: 3,
 		},
 		AuthServer: &AuthServer{
 			Issuer: "https://mcp.example.com", AuthorizeOrigin: "https://mcp.example.com",

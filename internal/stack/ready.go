@@ -110,6 +110,16 @@ type Backend struct {
 	Resources   int       `json:"resources"`
 	LastFailure string    `json:"last_failure,omitempty"`
 	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
+	LastListed  time.Time `json:"last_listed,omitzero"`
+	Era         string    `json:"era,omitempty"`
+	Breaker     string    `json:"breaker,omitempty"`
+	Sessions    int       `json:"sessions"`
+	Children    int       `json:"children"`
+	Calls       uint64    `json:"calls"`
+	Failures    uint64    `json:"failures"`
+	Latency     float64   `json:"latency_ms,omitempty"`
+	LastError   string    `json:"last_error,omitempty"`
+	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 	LeftOut     []struct {
 		Kind   string `json:"kind"`
 		Name   string `json:"name"`
@@ -119,8 +129,15 @@ type Backend struct {
 
 // servers is the aggregator's /status.
 type servers struct {
-	Backends []Backend
-	Warnings []string // what it cannot have on this machine
+	Backends  []Backend
+	Warnings  []string // what it cannot have on this machine
+	Documents Documents
+}
+
+// Documents says which documents are in force.
+type Documents struct {
+	Since   time.Time `json:"since"`
+	Problem string    `json:"problem,omitempty"` // of later documents, which are not in force
 }
 
 func fetchServers(ctx context.Context, client *http.Client) (s servers, err error) {
@@ -176,6 +193,26 @@ func (b *Backend) Summary() string {
 		return b.Reason()
 	}
 	return "not listed yet"
+}
+
+// Traffic says in a line how calls of a server go; empty before the first.
+func (b *Backend) Traffic(now time.Time) string {
+	var parts []string
+	add := func(ok bool, format string, args ...any) {
+		if ok {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(b.Era != "", "protocol %s", b.Era)
+	add(b.Breaker == "open" || b.Breaker == "half-open", "breaker %s", b.Breaker)
+	add(b.Sessions > 0, "%s", count(b.Sessions, "session"))
+	add(b.Children == 1, "1 process")
+	add(b.Children > 1, "%d processes", b.Children)
+	add(b.Calls > 0, "%s", count(int(b.Calls), "call"))
+	add(b.Latency > 0, "%.3g ms each", b.Latency)
+	add(b.Failures > 0, "%d failed, the last %s ago: %s", b.Failures, now.Sub(b.LastErrorAt).Round(time.Second),
+		strings.TrimPrefix(b.LastError, "backend "+b.Backend+": "))
+	return strings.Join(parts, ", ")
 }
 
 // Reason is the last failure in few words: of what a program wrote before its end, what says why.

@@ -44,6 +44,8 @@ type Status struct {
 	Parts    []Part    `json:"parts"`
 	Backends []Backend `json:"backends"`
 	Warnings []string  `json:"warnings"`
+	// Documents are those that the aggregator has in force.
+	Documents Documents `json:"documents"`
 }
 
 // Part is one process of the gateway.
@@ -90,6 +92,7 @@ func FetchStatus(ctx context.Context, dir string) (*Status, error) {
 		if part == "aggregator" {
 			if s, err := fetchServers(ctx, client); err == nil {
 				st.Backends, st.Warnings = append(st.Backends, s.Backends...), append(st.Warnings, s.Warnings...)
+				st.Documents = s.Documents
 			}
 		}
 	}

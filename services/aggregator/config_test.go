@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"vmcp/internal/gatewayconfig"
-	"vmcp/services/aggregator/internal/inventory"
+	"vmcp/services/aggregator/internal/backend"
+	"vmcp/services/aggregator/internal/fleet"
 )
 
 func parse(args ...string) (*config, error) {
@@ -103,21 +105,38 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestStatus: the page for people, and the metrics that say the same.
 func TestStatus(t *testing.T) {
-	cfg := &gatewayconfig.Aggregator{ConflictResolution: "prefix"}
-	inv := inventory.New(cfg, []inventory.Source{{Name: "a", Stdio: true}}, "", zap.NewNop())
+	registry := prometheus.NewRegistry()
+	f := fleet.New(fleet.Config{Metrics: backend.NewMetrics(registry)}, fleet.Spec{Aggregator: &gatewayconfig.Aggregator{ConflictResolution: "prefix",
+		Backends: []gatewayconfig.Backend{{Name: "a", Transport: gatewayconfig.TransportHTTP, URL: "http://127.0.0.1:1/mcp", Breaker: gatewayconfig.Breaker{Failures: 1, Timeout: time.Hour}}}}})
+	defer f.Close()
+	registry.MustRegister(gauges{f})
 	w := httptest.NewRecorder()
 	documents := inForce{}
 	documents.set(true, nil)
 	documents.set(false, errors.New("line 7"))
-	status(inv, []string{"careful"}, &documents)(w, httptest.NewRequest("GET", "/status", nil))
+	status(f, []string{"careful"}, &documents)(w, httptest.NewRequest("GET", "/status", nil))
 	var got struct {
 		Backends  []map[string]any
 		Warnings  []string
 		Documents documentStatus
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" || !slices.Equal(got.Warnings, []string{"careful"}) ||
-		got.Documents.Problem != "line 7" || got.Documents.Since.IsZero() {
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Backends) != 1 || got.Backends[0]["backend"] != "a" || got.Backends[0]["state"] != "starting" ||
+		got.Backends[0]["breaker"] != "closed" || !slices.Equal(got.Warnings, []string{"careful"}) || got.Documents.Problem != "line 7" || got.Documents.Since.IsZero() {
 		t.Errorf("%s, %v", w.Body, err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range families {
+		names = append(names, f.GetName())
+	}
+	for _, want := range []string{"vmcp_backend_up", "vmcp_backend_items", "vmcp_backend_breaker_open", "vmcp_backend_children", "vmcp_backend_sessions", "vmcp_backend_items_left_out"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("there is no %s: %s", want, names)
+		}
 	}
 }

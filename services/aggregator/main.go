@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
-	"net/http"
 	"path/filepath"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"vmcp/internal/mtls"
 	"vmcp/internal/stdio"
 	gatewayv1 "vmcp/proto/gateway/v1"
+	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/fleet"
 	"vmcp/services/aggregator/internal/gateway"
 	"vmcp/services/aggregator/internal/inventory"
@@ -74,7 +73,8 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if cfg.state != "" {
 		lists = filepath.Join(cfg.state, "lists")
 	}
-	backends := fleet.New(fleet.Config{Lists: lists, ServerInfo: gateway.ServerInfo(), Log: log}, first)
+	admin := daemon.NewAdmin()
+	backends := fleet.New(fleet.Config{Lists: lists, ServerInfo: gateway.ServerInfo(), Metrics: backend.NewMetrics(admin.Metrics), Log: log}, first)
 	// They outlive ctx: calls that were dispatched finish, and only when the listeners have drained do children and
 	// sessions hear that it is over.
 	defer backends.Close()
@@ -102,9 +102,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 
 	catalogServer := grpc.NewServer()
 	gatewayv1.RegisterCatalogServer(catalogServer, &inventory.Server{Inventory: inv, Done: ctx.Done()})
-	admin := daemon.NewAdmin()
 	admin.AddCheck("backends", inv.Ready)
-	admin.Handle("GET /status", status(inv, warnings, &documents))
+	admin.Metrics.MustRegister(gauges{backends})
+	admin.Handle("GET /status", status(backends, warnings, &documents))
 	for _, s := range []struct {
 		address string
 		client  mtls.Role
@@ -121,14 +121,4 @@ func run(ctx context.Context, log *zap.Logger) error {
 	}
 	g.Go(func() error { return admin.Run(ctx, cfg.common, log) })
 	return g.Wait()
-}
-
-// status lists the backends and their state, which documents are in force, and what is wrong here for as long as we run,
-// for people.
-func status(inv *inventory.Inventory, warnings []string, documents *inForce) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(map[string]any{ // the client is gone where it fails
-			"backends": inv.Status(), "warnings": warnings, "documents": documents.status()})
-	}
 }

@@ -46,6 +46,7 @@ type Config struct {
 	Hide       []string    // paths that no child can reach, see stdio.Config
 	ClientInfo []byte      // our Implementation object as client of backends, JSON; nil: a constant
 	ServerInfo []byte      // our Implementation object toward modern clients (HM-6); nil: none is written
+	Metrics    *Metrics    // nil: none
 	Log        *zap.Logger // nil: none
 }
 
@@ -76,6 +77,9 @@ type Backend struct {
 
 	patience time.Duration // how long a call waits for a child to start
 
+	breaker breaker
+	record  record
+
 	retire  sync.Once
 	retired chan struct{}
 }
@@ -84,6 +88,9 @@ type Backend struct {
 func New(cfg Config) *Backend {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
+	}
+	if cfg.HealthTimeout <= 0 {
+		cfg.HealthTimeout = cfg.Timeout
 	}
 	if cfg.LongestCall <= 0 {
 		cfg.LongestCall = defaultLongest
@@ -102,6 +109,7 @@ func New(cfg Config) *Backend {
 		changed: make(chan struct{}, 1),
 		retired: make(chan struct{}),
 		warned:  make(map[string]string),
+		breaker: breaker{cfg: cfg.Breaker},
 	}
 	b.lister = newConn(b, connKey{}, SessionOptions{Capabilities: b.anyClients()})
 	b.patience = max(startPatience, cfg.Timeout) // one that has more time for calls is waited for as long

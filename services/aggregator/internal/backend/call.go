@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -195,12 +196,30 @@ func (c *call) respond(r mcpwire.Reply, status int) error {
 	return c.deliver(Message{Kind: mcpwire.KindResponse, ID: c.req.Message.ID, Raw: raw, Status: status})
 }
 
+// limit is the time in which a request has to move.
+func (b *Backend) limit(req Request) time.Duration {
+	if limit := b.cfg.ToolTimeouts[req.Name]; limit > 0 && req.Message.Method == "tools/call" {
+		return limit
+	}
+	return b.cfg.Timeout
+}
+
 // Do sends one request and calls sink for each message that belongs to it, in order, the response last. It returns
 // after the response, or with an *Error, the sink's error, or the cause of ctx. A sink that blocks holds up this call
 // only. After an error the sink has seen no response.
 func (s *Session) Do(ctx context.Context, req Request, sink func(Message) error) error {
+	b, began := s.conn.b, time.Now()
+	err := s.do(ctx, req, sink)
+	b.noteCall(began, err)
+	return err
+}
+
+func (s *Session) do(ctx context.Context, req Request, sink func(Message) error) error {
 	b := s.conn.b
-	ctx, clock := newClock(ctx, b.cfg.Timeout, b.cfg.LongestCall)
+	if !b.breaker.allow() {
+		return b.errorf(ErrOpen, false, "it failed %d times in a row", b.cfg.Breaker.Failures)
+	}
+	ctx, clock := newClock(ctx, b.limit(req), b.cfg.LongestCall)
 	defer clock.end()
 
 	c := &call{s: s, sink: sink, clock: clock,

@@ -17,6 +17,7 @@ var (
 	ErrFull         = errors.New("backend is full")     // all children that there may be are in calls
 	ErrInvalidReply = errors.New("backend sent an invalid reply")
 	ErrNeedsInput   = errors.New("backend asks for input") // that the client cannot give, or again and again
+	ErrOpen         = errors.New("breaker is open")        // it failed too often lately: not asked
 	ErrCancelled    = errors.New("call was cancelled")     // by Session.Cancel: no answer is owed
 )
 
@@ -29,6 +30,7 @@ var clientTexts = map[error]string{
 	ErrBusy:         "the server behind this gateway is busy, try again later",
 	ErrInvalidReply: "the server behind this gateway sent an invalid answer",
 	ErrNeedsInput:   "the server behind this gateway asks for what this client cannot give, or asks without end",
+	ErrOpen:         "the server behind this gateway has failed again and again and is left alone for a while, try again later",
 	ErrCancelled:    "the request was cancelled",
 }
 

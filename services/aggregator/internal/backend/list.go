@@ -75,10 +75,18 @@ func (l *Listing) leaveOut(kind mcpwire.ItemKind, name, reason string) {
 }
 
 // List finds out the backend's era and capabilities and drains its lists. Each has the call timeout of the backend for
-// itself, and one that fails takes no other with it. Left out is an item named twice, as is a tool whose x-mcp-header
+// itself (or that of health checks), and one that fails takes no other with it. Left out is an item named twice, as is a tool whose x-mcp-header
 // definitions are invalid (HV-4). The start of a child has a time of its own. An error: there is not one item.
 func (b *Backend) List(ctx context.Context) (*Listing, error) {
-	ctx, clock := newClock(ctx, b.cfg.Timeout, startTimeout+time.Duration(1+len(mcpwire.Kinds))*b.cfg.Timeout) // never wound
+	listing, err := b.listAll(ctx)
+	if err == nil || ctx.Err() == nil {
+		b.breaker.note(ofList, err)
+	}
+	return listing, err
+}
+
+func (b *Backend) listAll(ctx context.Context) (*Listing, error) {
+	ctx, clock := newClock(ctx, b.cfg.HealthTimeout, startTimeout+time.Duration(1+len(mcpwire.Kinds))*b.cfg.HealthTimeout) // never wound
 	defer clock.end()
 	if f := b.facts.Load(); f != nil && time.Since(f.at) > probeAgain {
 		b.facts.CompareAndSwap(f, nil)
@@ -112,7 +120,7 @@ func (b *Backend) openToList(ctx context.Context) (link, error) {
 	if b.starts() {
 		return b.lister.open(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.Timeout, ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.HealthTimeout, ErrTimeout)
 	defer cancel()
 	return b.lister.open(ctx)
 }
@@ -200,11 +208,11 @@ func announcesChanges(capability []byte) bool {
 // drain reads all pages of one list into out. A repeated cursor ends it, and an empty one, by which many servers mean
 // that there is none. size counts the bytes of the lists that could be read.
 func (b *Backend) drain(ctx context.Context, l link, kind mcpwire.ItemKind, out *Listing, size *int) error {
-	quiet := b.cfg.Timeout
+	quiet := b.cfg.HealthTimeout
 	if kind != mcpwire.ItemTool {
 		quiet = min(quiet, quietList)
 	}
-	ctx, clock := newClock(ctx, quiet, b.cfg.Timeout)
+	ctx, clock := newClock(ctx, quiet, b.cfg.HealthTimeout)
 	defer clock.end()
 	var items []Item
 	var params []byte

@@ -38,8 +38,9 @@ type State struct {
 
 // Config is what a Fleet needs.
 type Config struct {
-	Lists      string      // directory of the last good lists; empty: none are kept
-	ServerInfo []byte      // our Implementation object, see backend.Config
+	Lists      string // directory of the last good lists; empty: none are kept
+	ServerInfo []byte // our Implementation object, see backend.Config
+	Metrics    *backend.Metrics
 	Log        *zap.Logger // nil: none
 }
 
@@ -130,7 +131,7 @@ func (f *Fleet) Apply(spec Spec) {
 func (f *Fleet) adopt(spec Spec) (sources []inventory.Source) {
 	for _, b := range spec.Aggregator.Backends {
 		child := b.Transport == gatewayconfig.TransportStdio
-		cfg := backend.Config{Backend: b, Command: spec.Commands[b.Name], ServerInfo: f.cfg.ServerInfo, Log: f.cfg.Log}
+		cfg := backend.Config{Backend: b, Command: spec.Commands[b.Name], ServerInfo: f.cfg.ServerInfo, Metrics: f.cfg.Metrics, Log: f.cfg.Log}
 		if child {
 			cfg.Hide = spec.Hide
 		}
@@ -181,6 +182,7 @@ func (f *Fleet) leave(m *member) {
 		return
 	}
 	delete(f.members, m.cfg.Name)
+	f.cfg.Metrics.Forget(m.cfg.Name)
 	f.publish(f.state.Load().Aggregator)
 	f.retire(m)
 }

@@ -92,6 +92,10 @@ func (x *exchange) list(kind mcpwire.ItemKind) {
 		}
 	}
 	c := x.g.cfg.Inventory.Catalog()
+	if text := x.incomplete(c); text != "" {
+		x.error(http.StatusOK, mcpwire.CodeInternal, text, nil)
+		return
+	}
 	key := listKey{x.d.View, c.Digest, kind, x.msg.Era, after}
 	r := x.g.lists.get(key)
 	if r == nil || x.d.View == "" {
@@ -106,6 +110,19 @@ func (x *exchange) list(kind mcpwire.ItemKind) {
 		result = slices.Concat(result[:1], cursor, []byte{','}, result[1:])
 	}
 	x.result(result)
+}
+
+// incomplete says why there is no list, where there is none: no backend could ever be listed (AG-20), or one cannot now
+// and the configuration asks for all.
+func (x *exchange) incomplete(c *catalog.Catalog) string {
+	never := func(b *gatewayv1.BackendCatalog) bool { return b.State == gatewayv1.BackendState_BACKEND_STATE_FAILED }
+	switch {
+	case len(c.Backends) > 0 && !slices.ContainsFunc(c.Backends, func(b *gatewayv1.BackendCatalog) bool { return !never(b) }):
+		return "no server behind this gateway could be reached yet: try again later"
+	case x.Aggregator.NeedsAll && x.g.cfg.Inventory.Failing() > 0:
+		return "not every server behind this gateway can be reached, and its configuration asks for all (partialFailureMode: fail): try again later"
+	}
+	return ""
 }
 
 // decisionTime is how long a request waits for authz, over all that it asks: as long as Envoy waits for its check

@@ -155,7 +155,9 @@ func (inv *Inventory) failed(e *entry, err error, next time.Time) {
 	inv.mu.Lock()
 	st := &e.status
 	if !errors.Is(err, errSome) {
-		st.State = "failing"
+		if st.Failures++; st.Failures >= inv.cfg.Load().UnhealthyThreshold || !e.listing.Listed {
+			st.State = "failing"
+		}
 	}
 	st.LastFailure, st.NextTry = err.Error(), next
 	if c != nil {

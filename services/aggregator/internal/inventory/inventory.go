@@ -74,6 +74,7 @@ type Status struct {
 	Resources   int       `json:"resources"`
 	LastListed  time.Time `json:"last_listed,omitzero"`
 	LastFailure string    `json:"last_failure,omitempty"`
+	Failures    int       `json:"failures_in_a_row,omitempty"`
 	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
 	LeftOut     []LeftOut `json:"leftOut,omitempty"`
 }
@@ -192,6 +193,18 @@ func (inv *Inventory) Ready() error {
 		return nil
 	}
 	return fmt.Errorf("not listed yet: %s", strings.Join(waiting, ", "))
+}
+
+// Failing counts the backends that cannot be listed now.
+func (inv *Inventory) Failing() (n int) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	for _, e := range inv.entries {
+		if e.status.State == "failing" {
+			n++
+		}
+	}
+	return n
 }
 
 // Status says what is known of each backend, in configured order.
