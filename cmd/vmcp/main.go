@@ -26,6 +26,7 @@ var commands = []command{
 	{"up", "run the gateway of your files on this machine", up},
 	{"validate", "check configuration files and print what they amount to", validate},
 	{"status", "say how a gateway on this machine does", status},
+	{"tools", "show tools that changed since they were approved, and approve them", tools},
 	{"keys", "print new keys and certificates as Kubernetes Secrets", keys},
 	{"version", "say which build this is", printVersion},
 }

@@ -26,6 +26,7 @@ type Admin struct {
 	mu     sync.Mutex
 	checks []check // in order of AddCheck
 	pages  map[string]http.Handler
+	own    map[string]http.Handler // for this machine only
 }
 
 type check struct {
@@ -55,6 +56,16 @@ func (a *Admin) Handle(pattern string, h http.Handler) {
 		a.pages = map[string]http.Handler{}
 	}
 	a.pages[pattern] = h
+}
+
+// HandleLocal is Handle for what only this machine may ask, by a Unix socket or loopback; elsewhere the page is not there.
+func (a *Admin) HandleLocal(pattern string, h http.Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.own == nil {
+		a.own = map[string]http.Handler{}
+	}
+	a.own[pattern] = h
 }
 
 // NotReady returns the reasons why the service is not ready, as "name: reason"; none means ready.
@@ -131,8 +142,12 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, log *zap.Logger) erro
 	for pattern, h := range a.pages {
 		mux.Handle(pattern, h)
 	}
+	own := a.own
 	a.mu.Unlock()
 	if local(l) { // profiles hold memory contents
+		for pattern, h := range own {
+			mux.Handle(pattern, h)
+		}
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

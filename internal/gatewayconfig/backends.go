@@ -79,7 +79,7 @@ func (r *resolver) backends(docs []*document) {
 	}
 	r.outgoing()
 	for _, d := range docs {
-		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation, toolsAnnotation}
+		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation, toolsAnnotation, pinAnnotation}
 		if d.kind == "MCPServer" {
 			known = append(known, commandAnnotation)
 		}
@@ -114,6 +114,11 @@ func (r *resolver) backends(docs []*document) {
 			if b.LongestCall, err = time.ParseDuration(text); err != nil || b.LongestCall < time.Second {
 				d.bad(join("metadata.annotations", longestAnnotation), "want a duration of 1s or more, such as 10m")
 			}
+		}
+		switch b.Pin = metaOf(d.object).Annotations[pinAnnotation]; b.Pin {
+		case "", "report", "hide":
+		default:
+			d.bad(join("metadata.annotations", pinAnnotation), "want report or hide, or no such annotation")
 		}
 		toolTimeouts(d, &b)
 		clientFeatures(d, &b)

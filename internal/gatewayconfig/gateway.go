@@ -160,6 +160,7 @@ type Backend struct {
 	ToolTimeouts  map[string]time.Duration
 	HealthTimeout time.Duration // of each list: failureHandling.healthCheckTimeout, else Timeout
 	Breaker       Breaker
+	Pin           string // annotation vmcp/pin: report or hide tools that are not as they were approved; empty: neither
 }
 
 // Breaker says when calls of a backend are refused at once: failureHandling.circuitBreaker. Zero: never.

@@ -129,6 +129,7 @@ const (
 	featuresAnnotation = "vmcp/client-features"
 	longestAnnotation  = "vmcp/longest-call"
 	toolsAnnotation    = "vmcp/tool-timeouts"
+	pinAnnotation      = "vmcp/pin"
 )
 
 // annotations reports unknown annotations of ours on d.

@@ -120,6 +120,8 @@ type Backend struct {
 	Latency     float64   `json:"latency_ms,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
+	Changed     []string  `json:"changed,omitempty"`     // tools that are not as they were approved
+	PinProblem  string    `json:"pin_problem,omitempty"` // why that is not known
 	LeftOut     []struct {
 		Kind   string `json:"kind"`
 		Name   string `json:"name"`
@@ -181,6 +183,12 @@ func (b *Backend) Summary() string {
 	offers := fmt.Sprintf("%s, %s, %s", count(b.Tools, "tool"), count(b.Prompts, "prompt"), count(b.Resources, "resource"))
 	if n := len(b.LeftOut); n > 0 {
 		offers += fmt.Sprintf("; left out %s, such as %s %s: %s", count(n, "item"), b.LeftOut[0].Kind, b.LeftOut[0].Name, b.LeftOut[0].Reason)
+	}
+	if n := len(b.Changed); n > 0 {
+		offers += fmt.Sprintf("; not as approved: %s (vmcp tools diff)", count(n, "tool"))
+	}
+	if b.PinProblem != "" {
+		offers += "; what was approved is not known: " + b.PinProblem
 	}
 	switch {
 	case b.State == "listed" && b.LastFailure != "":

@@ -63,16 +63,9 @@ var ErrNotRunning = errors.New("no gateway runs")
 func FetchStatus(ctx context.Context, dir string) (*Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if !held(filepath.Join(dir, "lock")) {
-		return nil, fmt.Errorf("%w on the state directory %s", ErrNotRunning, dir)
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "running.json"))
+	r, err := runningOn(dir)
 	if err != nil {
-		return nil, fmt.Errorf("the gateway on %s has not started its parts yet: %w", dir, err)
-	}
-	var r running
-	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("reading running.json in %s: %w", dir, err)
+		return nil, err
 	}
 	st := &Status{Gateway: r.Gateway, URL: r.URL, State: dir, PID: r.PID, Version: r.Version, Ready: true, Backends: []Backend{}, Warnings: []string{}}
 	ask := func(part, page string) {
@@ -101,6 +94,22 @@ func FetchStatus(ctx context.Context, dir string) (*Status, error) {
 		ask(service, "/readyz")
 	}
 	return st, nil
+}
+
+// runningOn reads what the gateway that runs on a state directory says of itself.
+func runningOn(dir string) (*running, error) {
+	if !held(filepath.Join(dir, "lock")) {
+		return nil, fmt.Errorf("%w on the state directory %s", ErrNotRunning, dir)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "running.json"))
+	if err != nil {
+		return nil, fmt.Errorf("the gateway on %s has not started its parts yet: %w", dir, err)
+	}
+	r := &running{}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("reading running.json in %s: %w", dir, err)
+	}
+	return r, nil
 }
 
 // held says whether a process holds the lock of a state directory.

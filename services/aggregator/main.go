@@ -105,6 +105,8 @@ func run(ctx context.Context, log *zap.Logger) error {
 	admin.AddCheck("backends", inv.Ready)
 	admin.Metrics.MustRegister(gauges{backends})
 	admin.Handle("GET /status", status(backends, warnings, &documents))
+	admin.HandleLocal("GET /tools/changed", changedTools(inv))
+	admin.HandleLocal("POST /tools/approved", approveTools(inv))
 	for _, s := range []struct {
 		address string
 		client  mtls.Role

@@ -54,13 +54,14 @@ var (
 	gaugeListAge  = gauge("list_age_seconds", "How long ago it was listed; none before the first time.")
 	gaugeItems    = prometheus.NewDesc("vmcp_backend_items", "What it offers, by kind.", []string{"backend", "kind"}, nil)
 	gaugeLeftOut  = gauge("items_left_out", "What it lists and clients do not see; /status says why.")
+	gaugeChanged  = gauge("tools_changed", "Tools that are not as they were approved (annotation vmcp/pin).")
 	gaugeSessions = gauge("sessions", "Sessions that are open with it over HTTP.")
 	gaugeChildren = gauge("children", "Processes of it that run.")
 	gaugeBreaker  = gauge("breaker_open", "1: its circuit breaker is open, calls are refused. 0.5: half open, one is tried.")
 )
 
 func (g gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{gaugeUp, gaugeListAge, gaugeItems, gaugeLeftOut, gaugeSessions, gaugeChildren, gaugeBreaker} {
+	for _, d := range []*prometheus.Desc{gaugeUp, gaugeListAge, gaugeItems, gaugeLeftOut, gaugeChanged, gaugeSessions, gaugeChildren, gaugeBreaker} {
 		to <- d
 	}
 }
@@ -82,11 +83,47 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 			set(gaugeItems, float64(n), s.Backend, kind)
 		}
 		set(gaugeLeftOut, float64(len(s.LeftOut)), s.Backend)
+		set(gaugeChanged, float64(len(s.Changed)), s.Backend)
 		if s.Health == nil {
 			continue
 		}
 		set(gaugeSessions, float64(s.Sessions), s.Backend)
 		set(gaugeChildren, float64(s.Children), s.Backend)
 		set(gaugeBreaker, map[string]float64{"open": 1, "half-open": 0.5}[s.Breaker], s.Backend)
+	}
+}
+
+// changedTools tells how tools differ from what was approved: ?backend=NAME, or of all.
+func changedTools(inv *inventory.Inventory) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		changes, err := inv.Changes(r.URL.Query().Get("backend"))
+		answer := map[string]any{"changes": changes}
+		if err != nil {
+			answer["problem"] = err.Error()
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(answer) // the client is gone where it fails
+	}
+}
+
+// approveTools approves tools of one backend: {"backend": NAME, "tools": [NAMES]}; without names all.
+func approveTools(inv *inventory.Inventory) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var asked struct {
+			Backend string
+			Tools   []string
+		}
+		answer := map[string]any{}
+		status := http.StatusOK
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&asked)
+		if err == nil {
+			answer["approved"], err = inv.Approve(asked.Backend, asked.Tools)
+		}
+		if err != nil {
+			status, answer["problem"] = http.StatusBadRequest, err.Error()
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		json.NewEncoder(w).Encode(answer)
 	}
 }

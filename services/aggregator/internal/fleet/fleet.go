@@ -146,7 +146,7 @@ func (f *Fleet) adopt(spec Spec) (sources []inventory.Source) {
 			m.leaving.Stop()
 			m.leaving = nil
 		}
-		sources = append(sources, inventory.Source{Name: b.Name, Of: m.to, Stdio: child, List: m.to.List, Changed: m.to.Changed()})
+		sources = append(sources, inventory.Source{Name: b.Name, Of: m.to, Pin: b.Pin, Stdio: child, List: m.to.List, Changed: m.to.Changed()})
 	}
 	return sources
 }

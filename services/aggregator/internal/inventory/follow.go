@@ -186,6 +186,9 @@ func (inv *Inventory) accept(e *entry, l *catalog.Listing, failed map[mcpwire.It
 		return false
 	}
 	l.Keep(&e.listing, failed)
+	if e.Pin != "" && failed[mcpwire.ItemTool] == nil {
+		inv.pins.Learn(e.Name, l.Tools)
+	}
 	same := e.listing.Listed && equal(&e.listing, l)
 	e.listing = *l
 	var c *catalog.Catalog

@@ -8,7 +8,9 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,13 +22,15 @@ import (
 	"vmcp/internal/gatewayconfig"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/catalog"
+	"vmcp/services/aggregator/internal/pins"
 )
 
 // Source is one backend as this package sees it.
 type Source struct {
 	Name    string
-	Of      any  // who lists: another one behind the same name is asked anew; comparable
-	Stdio   bool // listed again only on request or after a failure: each listing costs a child process
+	Of      any    // who lists: another one behind the same name is asked anew; comparable
+	Pin     string // what happens to tools that are not as they were approved: pins.Report, pins.Hide, or nothing
+	Stdio   bool   // listed again only on request or after a failure: each listing costs a child process
 	List    func(context.Context) (*backend.Listing, error)
 	Changed <-chan struct{} // yields when a new listing is wanted, soon
 }
@@ -34,6 +38,7 @@ type Source struct {
 // Inventory publishes catalogs. Safe for concurrent use.
 type Inventory struct {
 	dir   string // of the last good lists; empty: none are kept
+	pins  *pins.Pins
 	log   *zap.Logger
 	slots map[bool]*semaphore.Weighted // of children and of others: a child may take minutes to start
 
@@ -77,6 +82,9 @@ type Status struct {
 	Failures    int       `json:"failures_in_a_row,omitempty"`
 	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
 	LeftOut     []LeftOut `json:"leftOut,omitempty"`
+	// Changed are tools that are not as they were approved (annotation vmcp/pin), and PinProblem why that is not known.
+	Changed    []string `json:"changed,omitempty"`
+	PinProblem string   `json:"pin_problem,omitempty"`
 }
 
 // LeftOut is an item that the backend lists and clients do not see. Name is the advertised one, or where it did not come
@@ -87,10 +95,14 @@ type LeftOut struct {
 	Reason string `json:"reason"`
 }
 
-// New reads the last good lists from dir and publishes a first catalog.
+// New reads the last good lists from dir and publishes a first catalog. Approved tools are kept beside dir, in pins.
 func New(cfg *gatewayconfig.Aggregator, sources []Source, dir string, log *zap.Logger) *Inventory {
+	approved := ""
+	if dir != "" {
+		approved = filepath.Join(filepath.Dir(dir), "pins")
+	}
 	inv := &Inventory{
-		dir: dir, log: log, started: time.Now(),
+		dir: dir, log: log, pins: pins.New(approved, log), started: time.Now(),
 		slots:   map[bool]*semaphore.Weighted{true: semaphore.NewWeighted(parallel), false: semaphore.NewWeighted(parallel)},
 		changed: make(chan struct{}),
 	}
@@ -195,6 +207,48 @@ func (inv *Inventory) Ready() error {
 	return fmt.Errorf("not listed yet: %s", strings.Join(waiting, ", "))
 }
 
+// Changes are the tools that are not as they were approved, of one backend, or of all where none is named.
+func (inv *Inventory) Changes(backend string) ([]pins.Change, error) {
+	var all []pins.Change
+	var errs []error
+	for _, name := range inv.pinned(backend) {
+		changes, err := inv.pins.Changes(name)
+		all, errs = append(all, changes...), append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// pinned names the backends whose tools are approved: all, or the one that is meant.
+func (inv *Inventory) pinned(backend string) (names []string) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	for _, e := range inv.entries {
+		if e.Pin != "" && (backend == "" || backend == e.Name) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// Approve approves changed tools of a backend, all where none is named, and publishes what follows from it.
+func (inv *Inventory) Approve(backend string, tools []string) ([]string, error) {
+	if len(inv.pinned(backend)) == 0 || backend == "" {
+		return nil, fmt.Errorf("%q is no server with the annotation vmcp/pin", backend)
+	}
+	approved, err := inv.pins.Approve(backend, tools)
+	if err != nil {
+		return nil, err
+	}
+	inv.log.Info("tools approved", zap.String("backend", backend), zap.Strings("tools", approved))
+	inv.merging.Lock()
+	defer inv.merging.Unlock()
+	c := inv.merge(inv.entries)
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.swap(c)
+	return approved, nil
+}
+
 // Failing counts the backends that cannot be listed now.
 func (inv *Inventory) Failing() (n int) {
 	inv.mu.Lock()
@@ -214,6 +268,15 @@ func (inv *Inventory) Status() []Status {
 	all := make([]Status, len(inv.entries))
 	for i, e := range inv.entries {
 		all[i] = e.status
+		if e.Pin != "" {
+			changes, err := inv.pins.Changes(e.Name)
+			for _, c := range changes {
+				all[i].Changed = append(all[i].Changed, c.Tool)
+			}
+			if err != nil {
+				all[i].PinProblem = err.Error()
+			}
+		}
 		for _, d := range inv.leftOut {
 			if d.Backend == all[i].Backend {
 				all[i].LeftOut = append(all[i].LeftOut, LeftOut{d.Kind.String(), d.Name, d.Reason})
@@ -232,7 +295,9 @@ func (inv *Inventory) merge(entries []*entry) *catalog.Catalog {
 	const most = 20 // lines in a row
 	listings := make([]catalog.Listing, len(entries))
 	for i, e := range entries {
-		listings[i] = e.listing
+		if listings[i] = e.listing; e.Pin == pins.Hide {
+			listings[i] = inv.pins.Filter(e.listing)
+		}
 	}
 	c := catalog.Merge(inv.cfg.Load(), listings)
 	known, fresh := map[catalog.Drop]bool{}, 0
