@@ -104,6 +104,17 @@ func TestLengths(t *testing.T) {
 		t.Errorf("piled up marks became %q", got)
 	}
 	w := newWorld(t, options{})
+	f, b := w.app().flow(), w.browser()
+	back := f.signIn(f.agree(b), dev) + "&x="
+	_, query, _ := strings.Cut(back, "?")
+	if got := b.get(back + strings.Repeat("a", maxForm-len(query)+1)); got.status != http.StatusBadRequest {
+		t.Errorf("an answer of Entra of %d bytes: %d", maxForm+1, got.status)
+	}
+	if got := b.get(back + strings.Repeat("a", maxForm-len(query))).location(t); got.Query().Get("code") == "" {
+		t.Errorf("an answer of Entra of %d bytes leads to %s", maxForm, got.Path)
+	} else {
+		w.canary(got.Query().Get("code"))
+	}
 	uris := strings.TrimSuffix(strings.Repeat(`"http://127.0.0.1/cb",`, maxRedirects), ",")
 	if got := w.register(`{"redirect_uris":[` + uris + `]}`); got.status != http.StatusCreated {
 		t.Errorf("%d redirects: %d %s", maxRedirects, got.status, got.body)
