@@ -6,7 +6,7 @@ BIN   := bin
 TOOLS := .tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit race e2e e2e-hold mutants build lint generate k8s-render image fuzz bench conformance screenshots check tools
+.PHONY: help demo test unit race e2e e2e-hold mutants build lint generate k8s-render image fuzz bench conformance interop screenshots check tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ bench: build ## direct calls against calls through the whole chain: time, CPU, m
 
 conformance: ## the official MCP server scenarios through the whole chain, against docs/conformance.md; needs Node
 	go test -count=1 -timeout 15m -v ./e2e -run TestConformance -conformance
+
+interop: ## real servers and clients of npm, PyPI and Go through one gateway, against docs/interop.md; needs Node and Python (UPDATE=1 writes it)
+	go test -count=1 -timeout 15m -v ./e2e -run TestInterop -interop $(if $(UPDATE),-interop-update)
 
 screenshots: ## write pictures of the sign-in pages to docs/screenshots; needs Node and Chromium
 	go test -count=1 -v ./e2e -run TestChromium -screenshots docs/screenshots

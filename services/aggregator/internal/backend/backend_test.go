@@ -293,3 +293,43 @@ func TestSlowConsumer(t *testing.T) {
 		}
 	}
 }
+
+// TestUnnamedEra: a server may name the modern version alone and take sessions all the same. That is tried once, for a
+// client that can be asked something, since such a server can ask only in a session.
+func TestUnnamedEra(t *testing.T) {
+	const echo = `{"jsonrpc":"2.0","id":ID,"result":{"resultType":"complete","content":[]}}`
+	both := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{
+		"initialize": {Header: map[string]string{"Mcp-Session-Id": "raw-N"}, Body: `{"jsonrpc":"2.0","id":ID,"result":{"protocolVersion":"2025-11-25","capabilities":{}}}`},
+		"tools/call": mcptest.JSON(echo)})
+	one := mcptest.NewRaw(t, mcptest.Modern, map[string]mcptest.Answer{"tools/call": mcptest.JSON(echo)})
+	for name, tt := range map[string]struct {
+		server       *mcptest.HTTP
+		capabilities string
+		initialized  int
+		session      bool // the call belongs to one
+	}{
+		"both, and a client that can be asked": {both, `{"elicitation":{}}`, 2, true},
+		"one, and a client that can be asked":  {one, `{"elicitation":{}}`, 1, false},
+		"both, and nobody to ask":              {both, `{}`, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.server.Reset()
+			b := startHTTP(t, tt.server.URL)
+			for _, key := range []string{"one", "two"} {
+				s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: key, Version: mcpwire.Version20251125, Capabilities: []byte(tt.capabilities)})
+				if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, "")); err != nil {
+					t.Fatal(err)
+				}
+				s.Close()
+			}
+			if got := tt.server.Count("initialize", ""); got != tt.initialized {
+				t.Errorf("initialize came %d times, want %d", got, tt.initialized)
+			}
+			for _, r := range tt.server.Requests() {
+				if r.Method == "tools/call" && (r.Header.Get("Mcp-Session-Id") != "") != tt.session {
+					t.Errorf("a call with the session %q", r.Header.Get("Mcp-Session-Id"))
+				}
+			}
+		})
+	}
+}

@@ -27,6 +27,7 @@ var legacyVersions = []string{mcpwire.Version20251125, mcpwire.Version20250618, 
 // facts are what a probe found out. At least one era is true.
 type facts struct {
 	modern, legacy bool
+	tried          bool // of a modern backend: whether it takes initialize too was seen
 	doubtful       bool // the probe proved nothing, and legacy is a guess: it is not kept unless initialize succeeds
 	at             time.Time
 	hello          *hello // of server/discover; nil for a legacy backend
@@ -59,6 +60,9 @@ func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
 			return nil, err
 		}
 		if f.modern && (c.key.era != mcpwire.EraLegacy || !f.legacy) {
+			if l := b.tryLegacy(ctx, u, c, f); l != nil {
+				return l, nil
+			}
 			return &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728, introduction: f.hello}, nil
 		}
 		l := &httpLink{b: b, url: u, wire: mcpwire.EraLegacy}
@@ -80,6 +84,28 @@ func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
 		}
 		b.facts.CompareAndSwap(f, nil)
 	}
+}
+
+// tryLegacy opens a legacy link to a backend that names the modern version alone, where the client can be asked something:
+// many servers of both eras name no other, and can ask only in a session (BR-6). Nil: it takes no initialize.
+func (b *Backend) tryLegacy(ctx context.Context, u *url.URL, c *conn, f *facts) link {
+	if c.key.era != mcpwire.EraLegacy || f.tried || !b.canBeAsked(c.opts.Capabilities) {
+		return nil
+	}
+	trying, cancel := context.WithTimeoutCause(ctx, min(b.cfg.Timeout/2, longestProbe), ErrTimeout)
+	defer cancel()
+	l := &httpLink{b: b, url: u, wire: mcpwire.EraLegacy}
+	err := l.initialize(trying, c)
+	if ctx.Err() != nil {
+		return nil
+	}
+	seen := *f
+	seen.tried, seen.legacy = true, err == nil
+	b.facts.CompareAndSwap(f, &seen)
+	if err != nil {
+		return nil
+	}
+	return l
 }
 
 // era probes the backend, or returns what an earlier probe found (BR-1 to BR-4).
