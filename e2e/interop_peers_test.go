@@ -159,6 +159,17 @@ spec:
 	}
 }
 
+// overSSE has the server of that name spoken to by that transport.
+func overSSE(name string) edit {
+	return func(docs string) string {
+		head, rest, ok := strings.Cut(docs, "  name: "+name+"\n")
+		if !ok {
+			panic("no server " + name)
+		}
+		return head + "  name: " + name + "\n" + strings.Replace(rest, "transport: streamable-http", "transport: sse", 1)
+	}
+}
+
 // venv makes the Python environment of interop/requirements.txt once, and returns its interpreter.
 func venv(t *testing.T) string {
 	t.Helper()

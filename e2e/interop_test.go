@@ -64,7 +64,7 @@ func trials(repository, page string) []trial {
 		add(trial{server: fast, what: "a prompt", prompt: fast + "_greet", arguments: map[string]any{"who": "Ann"}, want: `Say hello to Ann`})
 	}
 	add(trial{server: "fast-stdio", what: "a resource", read: "data://fast/config", want: `blue`})
-	for _, sdk := range []string{"go-2025", "go-2026"} {
+	for _, sdk := range []string{"go-2024", "go-2025", "go-2026"} {
 		call(sdk, "a call", "echo", map[string]any{"text": "hi there"}, "hi there")
 		call(sdk, "progress", "progress", map[string]any{"count": 3}, `done.*progress=[123] `)
 		call(sdk, "a question to the person", "elicit", none, `answer: accept.*asked=`+sdk+` asks: Really\?`)
@@ -104,6 +104,7 @@ func TestInterop(t *testing.T) {
 	}
 	edits := []edit{without("github-backend"), without("kubernetes-backend"), policies("permit(principal, action, resource);"),
 		behind("fast-http", "http://"+fast+"/mcp"), annotated("fast-http", "vmcp/client-features: sampling"),
+		behind("go-2024", mcptest.NewSSE(t).URL), overSSE("go-2024"),
 		behind("go-2025", mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Legacy}).URL), behind("go-2026", mcptest.NewHTTP(t, mcptest.Options{Era: mcptest.Modern}).URL)}
 	pip := filepath.Dir(python)
 	for name, command := range map[string]string{

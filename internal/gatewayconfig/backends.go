@@ -92,13 +92,13 @@ func (r *resolver) backends(docs []*document) {
 			r.authenticate(d, &b, o.Spec.ExternalAuthConfigRef)
 		case *v1beta1.MCPServerEntry:
 			r.remote(d, &b, o.Spec.RemoteURL, o.Spec.AllowPrivateEndpoint)
-			b.Transport = transport(d, oneOf(d, "spec.transport", o.Spec.Transport, "", "streamable-http", "sse"))
+			b.Transport = Transport(oneOf(d, "spec.transport", o.Spec.Transport, "", "streamable-http", "sse"))
 			b.CABundle = r.caBundle(d, "spec.caBundleRef", o.Spec.CABundleRef)
 			r.forward(d, &b, o.Spec.HeaderForward)
 			r.authenticate(d, &b, o.Spec.ExternalAuthConfigRef)
 		case *v1beta1.MCPRemoteProxy:
 			r.remote(d, &b, o.Spec.RemoteURL, o.Spec.AllowPrivateEndpoint)
-			b.Transport = transport(d, oneOf(d, "spec.transport", o.Spec.Transport, "streamable-http", "streamable-http", "sse"))
+			b.Transport = Transport(oneOf(d, "spec.transport", o.Spec.Transport, "streamable-http", "streamable-http", "sse"))
 			r.forward(d, &b, o.Spec.HeaderForward)
 			r.authenticate(d, &b, o.Spec.ExternalAuthConfigRef)
 		}
@@ -169,21 +169,13 @@ func clientFeatures(d *document, b *Backend) {
 	}
 }
 
-// transport refuses the HTTP+SSE transport of 2024, which no backend connection here speaks.
-func transport(d *document, name string) Transport {
-	if name == "sse" {
-		d.bad("spec.transport", "sse is not supported; want streamable-http")
-	}
-	return Transport(name)
-}
-
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
 func (r *resolver) image(d *document, b *Backend, spec *v1beta1.MCPServerSpec) {
 	if b.Image = spec.Image; b.Image == "" {
 		d.bad("spec.image", "required")
 	}
-	b.Transport = transport(d, oneOf(d, "spec.transport", spec.Transport, "stdio", "stdio", "streamable-http", "sse"))
+	b.Transport = Transport(oneOf(d, "spec.transport", spec.Transport, "stdio", "stdio", "streamable-http", "sse"))
 	b.Args = spec.Args
 	b.Env = map[string]secret.Value{}
 	set := func(at, name string) bool {

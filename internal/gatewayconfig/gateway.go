@@ -136,6 +136,7 @@ type Transport string
 const (
 	TransportStdio Transport = "stdio"           // a child process, newline-delimited JSON
 	TransportHTTP  Transport = "streamable-http" // MCP Streamable HTTP
+	TransportSSE   Transport = "sse"             // HTTP+SSE of 2024-11-05
 )
 
 // Backend is one MCP server behind the gateway.

@@ -205,3 +205,24 @@ func resetConn(w http.ResponseWriter) {
 	}
 	conn.Close()
 }
+
+// SSEServer is a probe server over HTTP+SSE, the transport of 2024-11-05.
+type SSEServer struct {
+	URL    string
+	server *httptest.Server
+}
+
+// NewSSE starts one that stops with the test.
+func NewSSE(tb testing.TB) *SSEServer {
+	tb.Helper()
+	s := &SSEServer{server: httptest.NewServer(mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return Probe(1, nil, nil) }, nil))}
+	s.URL = s.server.URL + "/sse"
+	tb.Cleanup(func() {
+		s.Break()
+		s.server.Close()
+	})
+	return s
+}
+
+// Break ends all connections; later ones are served.
+func (s *SSEServer) Break() { s.server.CloseClientConnections() }

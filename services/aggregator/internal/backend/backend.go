@@ -114,7 +114,7 @@ func New(cfg Config) *Backend {
 	b.lister = newConn(b, connKey{}, SessionOptions{Capabilities: b.anyClients()})
 	b.patience = max(startPatience, cfg.Timeout) // one that has more time for calls is waited for as long
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	if cfg.Transport == gatewayconfig.TransportHTTP {
+	if cfg.Transport != gatewayconfig.TransportStdio {
 		b.header, b.transport = newTransport(cfg)
 	}
 	return b

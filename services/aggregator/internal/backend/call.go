@@ -122,7 +122,7 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 	case mcpwire.KindRequest:
 		if c.client == mcpwire.EraLegacy && !c.b.cfg.Shared && c.wire == mcpwire.EraLegacy && c.b.mayAsk(r.Method) {
 			// A child does not say of which call it is a part, so it stops the clocks of all.
-			if _, child := l.(*stdioLink); child {
+			if _, child := l.(*pipeLink); child {
 				c.s.conn.ask(string(r.ID))
 			} else {
 				c.clock.ask(string(r.ID))

@@ -150,7 +150,7 @@ func (c *conn) live() (link, error) {
 	if closed {
 		return nil, c.b.errorf(ErrUnavailable, false, "%w", errClosed)
 	}
-	if s, ok := l.(*stdioLink); ok && s.exited() {
+	if s, ok := l.(*pipeLink); ok && s.exited() {
 		c.drop(l, whyLost)
 		return nil, nil
 	}
@@ -173,7 +173,7 @@ func (c *conn) drop(l link, why reason) bool {
 	if up.unlist != nil {
 		up.unlist()
 	}
-	child, ok := up.link.(*stdioLink)
+	child, ok := up.link.(*pipeLink)
 	if ok {
 		child.leave()
 	}

@@ -14,7 +14,7 @@ import (
 // never hears of them, whatever is configured.
 
 func (b *Backend) tellsRoots() bool {
-	return b.cfg.Roots && b.cfg.Transport == gatewayconfig.TransportHTTP
+	return b.cfg.Roots && b.cfg.Transport != gatewayconfig.TransportStdio
 }
 
 // mayAsk says whether a request of the backend may reach a client.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"vmcp/internal/gatewayconfig"
 )
 
 // Metrics are what is counted of all backends.
@@ -90,7 +92,7 @@ func (b *Backend) Health() Health {
 		if f.modern {
 			h.Era = "2026-07-28"
 		}
-	} else if b.starts() && b.lister.current() != nil {
+	} else if b.cfg.Transport != gatewayconfig.TransportHTTP && b.lister.current() != nil {
 		h.Era = "2025"
 	}
 	b.mu.Lock()
@@ -102,9 +104,13 @@ func (b *Backend) Health() Health {
 	for _, c := range append(conns, b.lister) {
 		switch l := c.current().(type) {
 		case nil:
-		case *stdioLink:
-			if !l.exited() {
+		case *pipeLink:
+			switch {
+			case l.exited():
+			case b.starts():
 				h.Children++
+			default:
+				h.Sessions++
 			}
 		default:
 			h.Sessions++

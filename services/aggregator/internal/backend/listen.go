@@ -221,7 +221,7 @@ func (c *conn) follow(ctx context.Context, l link, params []byte, stands func())
 		var rpc *rpcError
 		switch {
 		case ctx.Err() != nil:
-			if _, child := l.(*stdioLink); child { // HTTP shows it by the end of the connection
+			if _, child := l.(*pipeLink); child { // HTTP shows it by the end of the connection
 				c.b.cancel(context.WithoutCancel(ctx), l, id, "")
 			}
 			return
@@ -235,7 +235,7 @@ func (c *conn) follow(ctx context.Context, l link, params []byte, stands func())
 		if err == nil {
 			err = io.EOF
 		}
-		if s, ok := l.(*stdioLink); ok && s.exited() || !c.pause(ctx, resumeDelay, fruitless, err) {
+		if s, ok := l.(*pipeLink); ok && s.exited() || !c.pause(ctx, resumeDelay, fruitless, err) {
 			return
 		}
 	}

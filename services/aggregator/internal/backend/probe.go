@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
 )
 
@@ -54,6 +55,9 @@ func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
 	if err != nil || u.Host == "" {
 		return nil, b.errorf(ErrUnavailable, false, "its URL is not valid")
 	}
+	if b.cfg.Transport == gatewayconfig.TransportSSE {
+		return b.connectSSE(ctx, c, u)
+	}
 	for attempt := 0; ; attempt++ {
 		f, err := b.era(ctx, u)
 		if err != nil {
@@ -76,7 +80,7 @@ func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
 		var refused *statusError
 		var rpc *rpcError
 		if errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusMethodNotAllowed) {
-			err = fmt.Errorf("%w (is its URL right? A server that only has HTTP+SSE, the transport of 2024, answers so too)", err)
+			err = fmt.Errorf("%w (is its URL right? A server that only has HTTP+SSE, the transport of 2024, answers so too: transport: sse)", err)
 		}
 		// The backend may have changed its era since the probe.
 		if attempt > 0 || f.doubtful || !errors.As(err, &rpc) && !(errors.As(err, &refused) && refused.status >= 400 && refused.status < 500) {

@@ -16,12 +16,14 @@ import (
 	"vmcp/internal/stdio"
 )
 
-// stdioLink is a child process. All messages come on one stream, so they are told apart by id and progress token.
-type stdioLink struct {
+// pipeLink is a session with one stream of messages each way: a child process, or a server of HTTP+SSE. What belongs
+// together is told by id and progress token.
+type pipeLink struct {
 	b       *Backend
 	conn    *conn
 	wire    atomic.Uint32 // mcpwire.Era: refuseAll reads it while introduce decides
-	process *stdio.Process
+	process pipe
+	gone    string // in errors, when the stream has ended
 	place   *place // nil: the lister's child needs none
 
 	introduction *hello
@@ -36,10 +38,10 @@ type stdioLink struct {
 	notified bool       // something was written that has no answer
 }
 
-func (l *stdioLink) era() mcpwire.Era { return mcpwire.Era(l.wire.Load()) }
-func (l *stdioLink) hello() *hello    { return l.introduction }
+func (l *pipeLink) era() mcpwire.Era { return mcpwire.Era(l.wire.Load()) }
+func (l *pipeLink) hello() *hello    { return l.introduction }
 
-func (l *stdioLink) exited() bool {
+func (l *pipeLink) exited() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err != nil
@@ -70,13 +72,7 @@ func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
 		}
 		return nil, err
 	}
-	l := &stdioLink{
-		b: b, conn: c, process: process, place: in,
-		replies: make(chan mcpwire.Reply, 64),
-	}
-	l.wire.Store(uint32(mcpwire.EraLegacy))
-	l.reading.Go(l.read)
-	l.reading.Go(l.refuseAll)
+	l := newPipeLink(b, c, process, in, "the server exited")
 	if err := l.introduce(ctx); err != nil {
 		l.close()
 		if last := process.Said(); last != "" && ctx.Err() != nil { // what it is waiting for, maybe
@@ -87,7 +83,16 @@ func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
 	return l, nil
 }
 
-func (l *stdioLink) introduce(ctx context.Context) error {
+// newPipeLink reads what comes through a pipe until that ends.
+func newPipeLink(b *Backend, c *conn, through pipe, in *place, gone string) *pipeLink {
+	l := &pipeLink{b: b, conn: c, process: through, gone: gone, place: in, replies: make(chan mcpwire.Reply, 64)}
+	l.wire.Store(uint32(mcpwire.EraLegacy))
+	l.reading.Go(l.read)
+	l.reading.Go(l.refuseAll)
+	return l
+}
+
+func (l *pipeLink) introduce(ctx context.Context) error {
 	_, h, err := l.b.initialize(ctx, l, l.conn, nil)
 	if err == nil {
 		l.introduction = h
@@ -107,7 +112,7 @@ func (l *stdioLink) introduce(ctx context.Context) error {
 }
 
 // exchange writes a request and takes from the mailbox what comes for it.
-func (l *stdioLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
+func (l *pipeLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
 	box := &mailbox{id: string(out.id), listens: out.listens, wake: make(chan struct{}, 1)}
 	switch out.method {
 	case "tools/call", "prompts/get", "resources/read":
@@ -146,14 +151,14 @@ func (l *stdioLink) exchange(ctx context.Context, out *outgoing, recv receiver) 
 	}
 }
 
-func (l *stdioLink) remove(box *mailbox) {
+func (l *pipeLink) remove(box *mailbox) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = slices.DeleteFunc(l.calls, func(b *mailbox) bool { return b == box })
 }
 
 // read routes the child's messages until its stream ends, which fails all calls at once.
-func (l *stdioLink) read() {
+func (l *pipeLink) read() {
 	for {
 		line, err := l.process.Read()
 		switch {
@@ -161,9 +166,9 @@ func (l *stdioLink) read() {
 			l.misread(nil, err)
 			continue
 		case err != nil:
-			// The output ends when the child exits; one that closes it and lives on is of no use either.
+			// A child's output ends when it exits; one that closes it and lives on is of no use either.
 			l.process.Stop()
-			l.end(l.b.errorf(ErrUnavailable, true, "the server exited: %w", l.process.Err()))
+			l.end(l.b.errorf(ErrUnavailable, true, "%s: %w", l.gone, l.process.Err()))
 			if l.conn.watches() {
 				l.conn.drop(l, whyLost)
 			}
@@ -183,7 +188,7 @@ func (l *stdioLink) read() {
 }
 
 // misread fails the call that a line nobody can read was for, as far as one can say, and no other.
-func (l *stdioLink) misread(line []byte, err error) {
+func (l *pipeLink) misread(line []byte, err error) {
 	err = l.b.errorf(ErrInvalidReply, true, "reading a line: %w", err)
 	l.mu.Lock()
 	var box *mailbox
@@ -202,7 +207,7 @@ func (l *stdioLink) misread(line []byte, err error) {
 }
 
 // end fails the calls in progress and all later ones, and stops the child.
-func (l *stdioLink) end(err error) {
+func (l *pipeLink) end(err error) {
 	l.mu.Lock()
 	calls := l.calls
 	l.err = err
@@ -217,7 +222,7 @@ func (l *stdioLink) end(err error) {
 // route hands one message to the call it belongs to. Responses name it by id, progress by token. Of the rest nobody
 // can say: a request of the server is part of a call (AG-26), most likely of the last one begun in which servers ask, and
 // what else there is of the last one begun. Without such a call it is outside of any.
-func (l *stdioLink) route(r mcpwire.Reply) {
+func (l *pipeLink) route(r mcpwire.Reply) {
 	var box *mailbox
 	l.mu.Lock()
 	switch {
@@ -261,7 +266,7 @@ func (l *stdioLink) route(r mcpwire.Reply) {
 }
 
 // only is the one call in progress, nil where there is none or more. Callers hold mu.
-func (l *stdioLink) only() (box *mailbox) {
+func (l *pipeLink) only() (box *mailbox) {
 	for _, b := range l.calls {
 		switch {
 		case b.listens:
@@ -275,7 +280,7 @@ func (l *stdioLink) only() (box *mailbox) {
 }
 
 // callOf is the call with this id of ours, or nil. Callers hold mu.
-func (l *stdioLink) callOf(id []byte) *mailbox {
+func (l *pipeLink) callOf(id []byte) *mailbox {
 	at := slices.IndexFunc(l.calls, func(b *mailbox) bool { return isID(id, b.id) })
 	if at < 0 {
 		return nil
@@ -285,7 +290,7 @@ func (l *stdioLink) callOf(id []byte) *mailbox {
 
 // refuseAll answers what no client can be asked. It is apart from read: a child that is blocked writing to us may not
 // be reading either.
-func (l *stdioLink) refuseAll() {
+func (l *pipeLink) refuseAll() {
 	for r := range l.replies {
 		ctx, cancel := context.WithTimeout(l.b.ctx, partingTimeout)
 		if err := l.b.refuse(ctx, l, r); err != nil {
@@ -295,7 +300,7 @@ func (l *stdioLink) refuseAll() {
 	}
 }
 
-func (l *stdioLink) post(ctx context.Context, body []byte, _ http.Header) error {
+func (l *pipeLink) post(ctx context.Context, body []byte, _ http.Header) error {
 	l.mu.Lock()
 	l.notified = true
 	l.mu.Unlock()
@@ -306,14 +311,14 @@ func (l *stdioLink) post(ctx context.Context, body []byte, _ http.Header) error 
 }
 
 // leave says that close follows: who needs the place may wait for it.
-func (l *stdioLink) leave() {
+func (l *pipeLink) leave() {
 	if l.place != nil {
 		l.b.places.end(l.place)
 	}
 }
 
 // close stops the child and waits for it.
-func (l *stdioLink) close() {
+func (l *pipeLink) close() {
 	l.once.Do(func() {
 		l.process.Stop()
 		l.reading.Wait()

@@ -13,6 +13,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/stdio"
 )
 
 // script is a child that the shell plays: it answers initialize and then runs body for each further request.
@@ -116,8 +117,8 @@ func TestStdioFailures(t *testing.T) {
 			if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "x", `{}`, "")); err != nil {
 				t.Error(err)
 			}
-			l := s.conn.current().(*stdioLink)
-			<-l.process.Done()
+			l := s.conn.current().(*pipeLink)
+			<-l.process.(*stdio.Process).Done()
 			l.reading.Wait() // its end was noticed
 		}
 	})
@@ -137,7 +138,7 @@ func TestStdioQuestion(t *testing.T) {
 		{id: "2", asks: true, wake: make(chan struct{}, 1)},
 		{id: "3", wake: make(chan struct{}, 1)},
 	}
-	l := &stdioLink{b: New(Config{}), calls: mailboxes}
+	l := &pipeLink{b: New(Config{}), calls: mailboxes}
 	for i, text := range []string{
 		2: `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`,
 		1: `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}`,
