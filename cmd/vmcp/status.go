@@ -27,6 +27,7 @@ JSON has gateway, url, state_directory, pid, version, ready, and
              tools, prompts, resources, last_listed, last_failure, next_try,
              era, breaker (off, closed, open, half-open), sessions, children,
              calls, failures, latency_ms, last_error, last_error_at,
+             long_names (over 64 characters, where no limit is set),
              changed (tools that are not as they were approved), pin_problem,
              leftOut (items that clients do not see, each with kind, name, reason)
   documents  since (when those in force were read), problem (of later ones, which are not in force)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"vmcp/api/v1beta1"
@@ -30,6 +31,7 @@ func (r *resolver) aggregation() {
 	}
 	r.conflictsNeeded(at)
 	r.ownToolConfigs()
+	r.nameLimit()
 	r.operational()
 }
 
@@ -84,6 +86,7 @@ func (r *resolver) tools(at string, cfg *v1beta1.WorkloadToolConfig) {
 	}
 	t.ExcludeAll = cfg.ExcludeAll
 	overrides(r.server, at+".overrides", cfg.Overrides, t.Overrides)
+	r.renamedInFilter(r.server, at+".filter", t)
 	r.gateway.Aggregator.Tools[cfg.Workload] = t
 }
 
@@ -105,8 +108,36 @@ func (r *resolver) ownToolConfigs() {
 			d.bad("spec.toolConfigRef", "the VirtualMCPServer's aggregation.tools is about this backend too; keep one of the two")
 			continue
 		}
+		r.renamedInFilter(d, "spec.toolConfigRef", t)
 		r.gateway.Aggregator.Tools[d.name] = t
 	}
+}
+
+// renamedInFilter notes names in a filter that are not those by which clients know the tools.
+func (r *resolver) renamedInFilter(d *document, at string, t WorkloadTools) {
+	for _, name := range t.Filter {
+		over := t.Overrides[name].Name
+		taken := false
+		for _, o := range t.Overrides {
+			taken = taken || o.Name == name
+		}
+		if over != "" && over != name && !taken {
+			r.note(d, at, "filters by %s, but an override calls that tool %s: the name that clients see counts, so it is not advertised", name, over)
+		}
+	}
+}
+
+// nameLimit reads how long advertised names may be.
+func (r *resolver) nameLimit() {
+	text, given := metaOf(r.server.object).Annotations[limitAnnotation]
+	if !given {
+		return
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 32 || n > 128 {
+		r.server.bad(join("metadata.annotations", limitAnnotation), "want a number from 32 to 128, such as 64")
+	}
+	r.gateway.Aggregator.NameLimit = n
 }
 
 func (r *resolver) toolConfig(from *document, at, name string) WorkloadTools {

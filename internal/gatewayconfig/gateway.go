@@ -108,6 +108,10 @@ type Aggregator struct {
 	HideByDefault      bool // aggregation.defaultToolVisibility: deny
 	Tools              map[string]WorkloadTools
 
+	// NameLimit is the length of advertised names of tools and prompts, above which they are shortened: annotation
+	// vmcp/name-limit. 0: 128, what the protocol allows.
+	NameLimit int
+
 	HealthInterval time.Duration // operational.failureHandling.healthCheckInterval
 	// UnhealthyThreshold is how many times in a row a backend cannot be listed before it counts as failing.
 	UnhealthyThreshold int
@@ -118,7 +122,7 @@ type Aggregator struct {
 
 // WorkloadTools is aggregation.tools[] of one backend, with its toolConfigRef merged in.
 type WorkloadTools struct {
-	Filter     []string // original or overridden names to advertise; empty: all
+	Filter     []string // names to advertise, the overriding ones where there are such; empty: all
 	ExcludeAll bool
 	Overrides  map[string]ToolOverride // by original name
 }

@@ -130,6 +130,7 @@ const (
 	longestAnnotation  = "vmcp/longest-call"
 	toolsAnnotation    = "vmcp/tool-timeouts"
 	pinAnnotation      = "vmcp/pin"
+	limitAnnotation    = "vmcp/name-limit"
 )
 
 // annotations reports unknown annotations of ours on d.
@@ -142,7 +143,7 @@ func annotations(d *document, known ...string) {
 }
 
 func (r *resolver) origins() []string {
-	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation, proxiesAnnotation)
+	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation, proxiesAnnotation, limitAnnotation)
 	var list []string
 	text := metaOf(r.server.object).Annotations[originsAnnotation]
 	for o := range strings.SplitSeq(text, ",") {

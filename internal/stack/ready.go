@@ -120,6 +120,7 @@ type Backend struct {
 	Latency     float64   `json:"latency_ms,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
+	LongNames   []string  `json:"long_names,omitempty"`  // over 64 characters, where no limit is set
 	Changed     []string  `json:"changed,omitempty"`     // tools that are not as they were approved
 	PinProblem  string    `json:"pin_problem,omitempty"` // why that is not known
 	LeftOut     []struct {
@@ -183,6 +184,9 @@ func (b *Backend) Summary() string {
 	offers := fmt.Sprintf("%s, %s, %s", count(b.Tools, "tool"), count(b.Prompts, "prompt"), count(b.Resources, "resource"))
 	if n := len(b.LeftOut); n > 0 {
 		offers += fmt.Sprintf("; left out %s, such as %s %s: %s", count(n, "item"), b.LeftOut[0].Kind, b.LeftOut[0].Name, b.LeftOut[0].Reason)
+	}
+	if n := len(b.LongNames); n > 0 {
+		offers += fmt.Sprintf("; longer than the 64 characters that many model APIs take: %s, such as %s (vmcp/name-limit)", count(n, "name"), b.LongNames[0])
 	}
 	if n := len(b.Changed); n > 0 {
 		offers += fmt.Sprintf("; not as approved: %s (vmcp tools diff)", count(n, "tool"))

@@ -126,6 +126,7 @@ func TestNames(t *testing.T) {
 			[]string{"tool a_x=a/x", "tool b_x=b/x", "tool b_z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},
 		{"filter by new name", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"new"}, Overrides: rename("x", "new")})), []Listing{offering("a", "tool x", "tool y")},
 			[]string{"tool a_new=a/x"}, nil},
+		{"no filter by a name that an override replaced", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"x"}, Overrides: rename("x", "new")})), []Listing{offering("a", "tool x", "tool y")}, nil, nil},
 		{"no filter by advertised name", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{Filter: []string{"a_x"}})), []Listing{offering("a", "tool x")}, nil, nil},
 		{"exclude all of one", with(prefixes(), tools("a", gatewayconfig.WorkloadTools{ExcludeAll: true, Filter: []string{"x"}})), ab,
 			[]string{"tool b_x=b/x", "tool b_z=b/z", "prompt a_p=a/p", "prompt b_p=b/p"}, nil},

@@ -27,7 +27,7 @@ func (m *merger) describe(listings []Listing) {
 		// Only with prefixes are names known to be a backend's before it is listed; a long one may end in a hash, but
 		// begins with the prefix all the same.
 		if m.cfg.ConflictResolution == "prefix" {
-			b.NamePrefix = head(m.prefix(l.Backend))
+			b.NamePrefix = m.head(m.prefix(l.Backend))
 		}
 		by[l.Backend] = b
 		c.Backends = append(c.Backends, b)

@@ -31,6 +31,8 @@ func Merge(cfg *gatewayconfig.Aggregator, listings []Listing) *Catalog {
 	for kind := mcpwire.ItemTool; kind <= mcpwire.ItemTemplate; kind++ {
 		c.items[kind] = m.settle(kind)
 	}
+	titled(c.items[mcpwire.ItemTool])
+	titled(c.items[mcpwire.ItemPrompt])
 	m.describe(listings)
 	return c
 }
@@ -56,7 +58,7 @@ func (m *merger) tools(l Listing) {
 		own := cmp.Or(over.Name, d.Name)
 		name := m.name(l.Backend, own, m.cfg.ConflictResolution == "prefix")
 		it := Item{Name: name, Backend: l.Backend, Original: d.Name}
-		if m.advertised(wt, d.Name, own) {
+		if m.advertised(wt, own) {
 			var err error
 			if it.Raw, it.Wire, err = tool(d.Raw, name, over); err != nil {
 				m.drop(mcpwire.ItemTool, it, err.Error())
@@ -68,12 +70,13 @@ func (m *merger) tools(l Listing) {
 	}
 }
 
-func (m *merger) advertised(wt gatewayconfig.WorkloadTools, original, own string) bool {
+// advertised goes by the name that clients know, before the prefix.
+func (m *merger) advertised(wt gatewayconfig.WorkloadTools, own string) bool {
 	switch {
 	case m.cfg.ExcludeAllTools, wt.ExcludeAll:
 		return false
 	case len(wt.Filter) > 0:
-		return slices.Contains(wt.Filter, original) || slices.Contains(wt.Filter, own)
+		return slices.Contains(wt.Filter, own)
 	}
 	return !m.cfg.HideByDefault
 }
@@ -119,15 +122,19 @@ func (m *merger) name(backend, own string, prefixed bool) string {
 	if prefixed {
 		full = m.prefix(backend) + own
 	}
-	if len(full) <= MaxName {
+	if len(full) <= m.limit() {
 		return full
 	}
 	sum := sha256.Sum256([]byte(backend + "\x00" + own))
-	return head(full) + "_" + hex.EncodeToString(sum[:4])
+	return m.head(full) + "_" + hex.EncodeToString(sum[:4])
 }
 
+func (m *merger) limit() int { return cmp.Or(m.cfg.NameLimit, MaxName) }
+
 // head is what a long name keeps.
-func head(s string) string { return strings.ToValidUTF8(s[:min(len(s), MaxName-9)], "") }
+func (m *merger) head(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), m.limit()-9)], "")
+}
 
 // settle decides who gets each claimed name: with priority the first in the order that ranks it, for resources the
 // first configured, else nobody where there is more than one claimant (AG-4).

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/catalog"
 	"vmcp/services/aggregator/internal/pins"
@@ -82,6 +83,8 @@ type Status struct {
 	Failures    int       `json:"failures_in_a_row,omitempty"`
 	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
 	LeftOut     []LeftOut `json:"leftOut,omitempty"`
+	// LongNames are advertised ones that many model APIs refuse, where no limit is set (annotation vmcp/name-limit).
+	LongNames []string `json:"long_names,omitempty"`
 	// Changed are tools that are not as they were approved (annotation vmcp/pin), and PinProblem why that is not known.
 	Changed    []string `json:"changed,omitempty"`
 	PinProblem string   `json:"pin_problem,omitempty"`
@@ -261,13 +264,25 @@ func (inv *Inventory) Failing() (n int) {
 	return n
 }
 
+// modelLimit is the longest name of a tool that the usual model APIs take.
+const modelLimit = 64
+
 // Status says what is known of each backend, in configured order.
 func (inv *Inventory) Status() []Status {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	all := make([]Status, len(inv.entries))
+	long := map[string][]string{}
+	if inv.cfg.Load().NameLimit == 0 {
+		for _, it := range inv.current.Load().Items(mcpwire.ItemTool) {
+			if len(it.Name) > modelLimit {
+				long[it.Backend] = append(long[it.Backend], it.Name)
+			}
+		}
+	}
 	for i, e := range inv.entries {
 		all[i] = e.status
+		all[i].LongNames = long[e.Name]
 		if e.Pin != "" {
 			changes, err := inv.pins.Changes(e.Name)
 			for _, c := range changes {

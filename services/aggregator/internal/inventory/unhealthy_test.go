@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +40,23 @@ func TestUnhealthyThreshold(t *testing.T) {
 		time.Sleep(time.Minute)
 		if st := inv.Status()[0]; st.Failures != 0 || inv.Failing() != 0 {
 			t.Errorf("well again: %+v", st)
+		}
+	})
+}
+
+// TestLongNames: names that many model APIs refuse are told, unless a limit was set.
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("x", modelLimit)
+	inBubble(t, "", zap.NewNop(), func() []*server { return []*server{newServer("a", false, long, long[1:]), newServer("b", false, "y")} }, func(t *testing.T, inv *Inventory, _ []*server) {
+		got := inv.Status()
+		if len(got[0].LongNames) != 2 || got[1].LongNames != nil {
+			t.Errorf("%q, %q", got[0].LongNames, got[1].LongNames)
+		}
+		cfg := config
+		cfg.NameLimit = 64
+		inv.cfg.Store(&cfg)
+		if got := inv.Status()[0].LongNames; got != nil {
+			t.Errorf("with a limit: %q", got)
 		}
 	})
 }
