@@ -3,8 +3,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,21 +17,7 @@ import (
 // binaries holds the demo servers, built once.
 var binaries string
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "backend-test")
-	if err != nil {
-		panic(err)
-	}
-	binaries = dir
-	out, err := exec.Command("go", "build", "-o", dir, "vmcp/internal/mcptest/cmd/...").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "building the demo servers: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { mcptest.RunWithPrograms(m, func(folder string) { binaries = folder }) }
 
 // start runs a Backend for the time of the test.
 func start(t testing.TB, cfg Config) *Backend {

@@ -3,7 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,10 +18,10 @@ import (
 	"vmcp/services/aggregator/internal/inventory"
 )
 
-func TestMain(m *testing.M) {
-	mcptest.PlayScript()
-	os.Exit(m.Run())
-}
+// programs is the folder of the servers that are children.
+var programs string
+
+func TestMain(m *testing.M) { mcptest.RunWithPrograms(m, func(folder string) { programs = folder }) }
 
 // answers are what an odd server says by method; methods that it leaves out it answers as any other server does.
 type answers map[string]mcptest.Answer
@@ -89,7 +89,7 @@ var oddDefinitions = []odd{
 	{name: "a list that is no list", answers: answers{"resources/list": result(`"resources":{"a":1}`)}, left: "not a JSON array"},
 	{name: "a list that hangs", timeout: 5 * time.Second, answers: answers{"prompts/list": {Type: "text/event-stream", Hold: true}}, left: "timed out"},
 	{name: "a list that does not end", over: "http", timeout: 5 * time.Minute, answers: answers{"resources/templates/list": result(`"resourceTemplates":[],"nextCursor":"-N"`)}, left: "is longer than"},
-	{name: "a list that is too long", over: "http", timeout: 5 * time.Minute, answers: answers{"resources/list": result(`"resources":[{"uri":"` + strings.Repeat("u", 25<<20) + `"}]`)}, left: "is longer than"},
+	{name: "a list that is too long", over: "http", timeout: 5 * time.Minute, answers: answers{"resources/list": result(`"resources":[` + strings.Repeat(`{"uri":"u"},`, 20_000) + `{"uri":"u"}]`)}, left: "is longer than"},
 	{name: "no capabilities", answers: answers{"initialize": initialized(`"capabilities":{}`)}},
 	{name: "capabilities that are null", answers: answers{"initialize": initialized(`"capabilities":null`)}},
 	{name: "output that is no object", answers: answers{"tools/list": result(`"tools":[{"name":"t","outputSchema":{"type":"array"}}]`),
@@ -221,8 +221,8 @@ func TestOdd(t *testing.T) {
 			}
 			if row.over != "http" && kind != "h" {
 				name := fmt.Sprintf("%s%ds", kind, i)
-				command, variable, value := mcptest.NewScript(t, said)
-				backends[name], rows[name] = backend.Config{Command: command, Backend: gatewayconfig.Backend{Timeout: row.timeout,
+				variable, value := mcptest.NewScript(t, said)
+				backends[name], rows[name] = backend.Config{Command: []string{filepath.Join(programs, "script-mcp")}, Backend: gatewayconfig.Backend{Timeout: row.timeout,
 					Transport: gatewayconfig.TransportStdio, Env: map[string]secret.Value{variable: secret.Value(value)}}}, row
 			}
 		}

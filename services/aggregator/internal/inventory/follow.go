@@ -121,21 +121,20 @@ func (inv *Inventory) list(ctx context.Context, s *entry) error {
 	if err != nil {
 		return err
 	}
+	var failure error
+	for _, kind := range mcpwire.Kinds {
+		if err := got.Failed[kind]; err != nil {
+			failure = fmt.Errorf("%w: %s: %w", errSome, kind.ListMethod(), err)
+			break
+		}
+	}
 	l := convert(s.Name, got)
-	if inv.accept(s, l, got.Failed) {
+	if inv.accept(s, l, got.Failed, failure) {
 		if err := inv.remember(l); err != nil {
 			inv.log.Warn("cannot keep the last lists", zap.String("backend", s.Name), zap.Error(err))
 		}
 	}
-	for _, kind := range mcpwire.Kinds {
-		if err := got.Failed[kind]; err != nil {
-			return fmt.Errorf("%w: %s: %w", errSome, kind.ListMethod(), err)
-		}
-	}
-	inv.mu.Lock()
-	s.status.LastFailure = ""
-	inv.mu.Unlock()
-	return nil
+	return failure
 }
 
 // failed notes a failure, in the log only if it is another than the last one: most are of many tries in a row. The first
@@ -178,8 +177,8 @@ func gist(err error) string {
 var digits = regexp.MustCompile(`[0-9]+`)
 
 // accept takes a backend's lists, the last good ones in place of those that failed, and publishes what follows from
-// them; it says whether they are new.
-func (inv *Inventory) accept(e *entry, l *catalog.Listing, failed map[mcpwire.ItemKind]error) bool {
+// them; it says whether they are new. failure is what the status says of those that failed, if any did.
+func (inv *Inventory) accept(e *entry, l *catalog.Listing, failed map[mcpwire.ItemKind]error, failure error) bool {
 	inv.merging.Lock()
 	defer inv.merging.Unlock()
 	if e.gone {
@@ -198,9 +197,12 @@ func (inv *Inventory) accept(e *entry, l *catalog.Listing, failed map[mcpwire.It
 
 	inv.mu.Lock()
 	st := &e.status
-	back, failure := st.State != "listed", st.LastFailure
+	back := st.State != "listed"
 	*st = status(l, "listed")
-	st.LastListed, st.LastFailure = time.Now(), failure // list knows whether it stands
+	st.LastListed = time.Now()
+	if failure != nil {
+		st.LastFailure = failure.Error()
+	}
 	if c != nil {
 		inv.swap(c)
 	}
