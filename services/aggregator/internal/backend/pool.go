@@ -6,27 +6,27 @@ import (
 	"vmcp/internal/mcpwire"
 )
 
+// A conn is dropped while mu is held when it leaves conns: closeAll waits for what drop starts, and knows of no others.
+
 // release gives back one Session's hold.
 func (c *conn) release() {
 	c.b.mu.Lock()
-	c.refs--
-	ends := c.refs == 0 && c.key.era == mcpwire.EraLegacy && !c.b.cfg.Shared
-	if ends && c.b.conns[c.key] == c {
-		delete(c.b.conns, c.key)
-	}
-	c.b.mu.Unlock()
+	defer c.b.mu.Unlock()
 	c.mu.Lock()
 	c.idle = time.Now()
 	c.mu.Unlock()
-	if ends {
-		c.drop(nil, whyEnded)
+	if c.refs--; c.refs > 0 || c.key.era == mcpwire.EraModern || c.b.cfg.Shared {
+		return
 	}
+	if c.b.conns[c.key] == c {
+		delete(c.b.conns, c.key)
+	}
+	c.drop(nil, whyEnded)
 }
 
 // reap closes sessions that nobody holds and children that nobody calls, idle for idleTimeout at the time now.
 func (b *Backend) reap(now time.Time) {
 	b.mu.Lock()
-	var old []*conn
 	for key, c := range b.conns {
 		c.mu.Lock()
 		idle := len(c.clocks) == 0 && len(c.wants.watched) == 0 && now.Sub(c.idle) >= idleTimeout
@@ -34,7 +34,7 @@ func (b *Backend) reap(now time.Time) {
 		switch {
 		case idle && c.refs == 0:
 			delete(b.conns, key)
-			old = append(old, c)
+			c.drop(nil, whyEnded)
 		case idle && b.starts():
 			c.drop(nil, whyIdle)
 		}
@@ -45,9 +45,6 @@ func (b *Backend) reap(now time.Time) {
 	b.lister.mu.Unlock()
 	if idle {
 		b.lister.drop(nil, whyIdle)
-	}
-	for _, c := range old {
-		c.drop(nil, whyEnded)
 	}
 }
 
