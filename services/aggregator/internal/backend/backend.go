@@ -66,6 +66,7 @@ type Backend struct {
 	moved   atomic.Pointer[url.URL] // where its URL leads, but for a slash; nil: nowhere else
 	probing chan struct{}           // one probe at a time (BR-4)
 	schemas atomic.Pointer[schemas]
+	child   childFacts
 
 	lister  *conn         // the session of List
 	changed chan struct{} // holds one token while the backend said that a list changed
@@ -74,6 +75,7 @@ type Backend struct {
 	conns  map[connKey]*conn // nil: Run has ended
 	places places
 	warned map[string]string // by text, the last error
+	spare  spare
 
 	patience time.Duration // how long a call waits for a child to start
 

@@ -27,6 +27,9 @@ func (c *conn) release() {
 // reap closes sessions that nobody holds and children that nobody calls, idle for idleTimeout at the time now.
 func (b *Backend) reap(now time.Time) {
 	b.mu.Lock()
+	if !b.spare.since.IsZero() && now.Sub(b.spare.since) >= idleTimeout {
+		b.endSpare()
+	}
 	for key, c := range b.conns {
 		c.mu.Lock()
 		idle := len(c.clocks) == 0 && len(c.wants.watched) == 0 && now.Sub(c.idle) >= idleTimeout
@@ -112,6 +115,7 @@ func (b *Backend) inBackground(f func()) {
 // closeAll ends everything and waits for it.
 func (b *Backend) closeAll() {
 	b.mu.Lock()
+	b.endSpare()
 	conns := b.conns
 	b.conns = nil
 	b.mu.Unlock()

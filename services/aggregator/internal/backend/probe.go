@@ -129,7 +129,7 @@ func (b *Backend) era(ctx context.Context, u *url.URL) (*facts, error) {
 	l := &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728}
 	probing, cancel := context.WithTimeoutCause(ctx, min(b.cfg.Timeout/2, longestProbe), ErrTimeout)
 	defer cancel()
-	f, err := b.discover(probing, l)
+	f, err := b.discover(probing, l, []byte("1"))
 	if err != nil && ctx.Err() == nil && isOdd(err) {
 		// Servers that know no such method hang, or fail in any way. What initialize says is then what counts.
 		b.log.Debug("the probe of the protocol era proved nothing", zap.Error(err))
@@ -158,9 +158,9 @@ func isOdd(err error) bool {
 }
 
 // discover asks server/discover over l and judges the answer. An error proves nothing.
-func (b *Backend) discover(ctx context.Context, l link) (*facts, error) {
+func (b *Backend) discover(ctx context.Context, l link, id mcpwire.RawID) (*facts, error) {
 	legacy := &facts{legacy: true, at: time.Now()}
-	r, err := b.query(ctx, l, []byte("1"), "server/discover", nil)
+	r, err := b.query(ctx, l, id, "server/discover", nil)
 	var status *statusError
 	var rpc *rpcError
 	switch {

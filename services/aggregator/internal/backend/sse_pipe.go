@@ -39,7 +39,7 @@ func (b *Backend) connectSSE(ctx context.Context, c *conn, u *url.URL) (link, er
 	if err != nil {
 		return nil, err
 	}
-	l := newPipeLink(b, c, p, nil, "its event stream ended")
+	l := newPipeLink(b, c, p, "its event stream ended")
 	if err := l.introduce(ctx); err != nil {
 		l.close()
 		return nil, err

@@ -47,68 +47,13 @@ func (l *pipeLink) exited() bool {
 	return l.err != nil
 }
 
-// startChild runs the server for c and introduces us: with initialize, or where that is refused with server/discover.
-func (b *Backend) startChild(ctx context.Context, c *conn) (link, error) {
-	var in *place
-	if c != b.lister {
-		var err error
-		if in, err = b.reserve(ctx, c); err != nil {
-			return nil, err
-		}
-	}
-	env := map[string]string{}
-	for name, value := range b.cfg.Env {
-		env[name] = string(value)
-	}
-	process, err := stdio.Start(stdio.Config{
-		Command: append(slices.Clone(b.cfg.Command), b.cfg.Args...),
-		Env:     env,
-		Hide:    b.cfg.Hide,
-		Log:     b.log,
-	})
-	if err != nil {
-		if in != nil {
-			b.places.free(in)
-		}
-		return nil, err
-	}
-	l := newPipeLink(b, c, process, in, "the server exited")
-	if err := l.introduce(ctx); err != nil {
-		l.close()
-		if last := process.Said(); last != "" && ctx.Err() != nil { // what it is waiting for, maybe
-			err = fmt.Errorf("%w; it last wrote: %s", context.Cause(ctx), last)
-		}
-		return nil, err
-	}
-	return l, nil
-}
-
 // newPipeLink reads what comes through a pipe until that ends.
-func newPipeLink(b *Backend, c *conn, through pipe, in *place, gone string) *pipeLink {
-	l := &pipeLink{b: b, conn: c, process: through, gone: gone, place: in, replies: make(chan mcpwire.Reply, 64)}
+func newPipeLink(b *Backend, c *conn, through pipe, gone string) *pipeLink {
+	l := &pipeLink{b: b, conn: c, process: through, gone: gone, replies: make(chan mcpwire.Reply, 64)}
 	l.wire.Store(uint32(mcpwire.EraLegacy))
 	l.reading.Go(l.read)
 	l.reading.Go(l.refuseAll)
 	return l
-}
-
-func (l *pipeLink) introduce(ctx context.Context) error {
-	_, h, err := l.b.initialize(ctx, l, l.conn, nil)
-	if err == nil {
-		l.introduction = h
-		return l.post(ctx, initialized, nil)
-	}
-	var rpc *rpcError
-	if !errors.As(err, &rpc) {
-		return err
-	}
-	l.wire.Store(uint32(mcpwire.EraModern))
-	f, probe := l.b.discover(ctx, l)
-	if probe != nil || !f.modern {
-		return err // what initialize said is the better reason
-	}
-	l.introduction = f.hello
-	return nil
 }
 
 // exchange writes a request and takes from the mailbox what comes for it.

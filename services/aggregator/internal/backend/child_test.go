@@ -1,0 +1,129 @@
+package backend
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vmcp/internal/await"
+	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mcpwire"
+)
+
+// shell is a child played by the shell that notes what it is asked: one line for each start, and each method.
+func shell(t *testing.T, discover, initialize string, timeout time.Duration) (b *Backend, notes func() string) {
+	t.Helper()
+	record := filepath.Join(t.TempDir(), "record")
+	b = start(t, Config{
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio, Timeout: timeout, Env: nil},
+		Command: []string{"/bin/sh", "-c", `note() { echo "$1" >>'` + record + `'; }
+note start
+while read -r line; do
+id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+case "$line" in
+*'"server/discover"'*) note discover; ` + discover + `;;
+*'"initialize"'*) note initialize; ` + initialize + `;;
+*'"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"t","inputSchema":{"type":"object"}}],"resultType":"complete"}}\n' "$id";;
+*'"tools/call"'*) note call; printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"resultType":"complete"}}\n' "$id";;
+esac
+done
+`},
+	})
+	return b, func() string {
+		text, _ := os.ReadFile(record)
+		return strings.Join(strings.Fields(string(text)), " ")
+	}
+}
+
+const (
+	saysModern  = `printf '{"jsonrpc":"2.0","id":%s,"result":{"supportedVersions":["2026-07-28","2025-11-25"],"capabilities":{"tools":{}},"resultType":"complete"}}\n' "$id"`
+	saysLegacy  = `printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}\n' "$id"`
+	saysUnknown = `printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"method not found"}}\n' "$id"`
+)
+
+// TestChildEra: a child for modern clients is asked for their era first, whatever comes of it, and once where nothing does.
+func TestChildEra(t *testing.T) {
+	for _, tt := range []struct {
+		name, discover, initialize string
+		timeout                    time.Duration
+		first, second              string // what a modern client's first and second child hear
+		era                        mcpwire.Era
+	}{
+		{"of both eras", saysModern, saysLegacy, 0, "start discover call", "start discover call", mcpwire.EraModern},
+		{"of 2025", saysUnknown, saysLegacy, 0, "start discover initialize call", "start initialize call", mcpwire.EraLegacy},
+		{"that dies of the question", "exit 1", saysLegacy, 0, "start discover start initialize call", "start initialize call", mcpwire.EraLegacy},
+		{"that does not answer it", ":", saysLegacy, 2 * time.Second, "start discover initialize call", "start initialize call", mcpwire.EraLegacy},
+		{"of 2026", saysModern, saysUnknown, 0, "start discover call", "start discover call", mcpwire.EraModern},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b, notes := shell(t, tt.discover, tt.initialize, tt.timeout)
+			if _, err := b.List(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{tt.first, tt.second} {
+				before := notes()
+				s := b.Session(SessionOptions{Era: mcpwire.EraModern, Key: want + t.Name() + before})
+				if _, err := do(s, tool(t, mcpwire.EraModern, "1", "t", `{}`, "")); err != nil {
+					t.Fatal(err)
+				}
+				if got := strings.TrimSpace(strings.TrimPrefix(notes(), before)); got != want {
+					t.Errorf("it heard %q, want %q", got, want)
+				}
+				if got := s.conn.current().era(); got != tt.era {
+					t.Errorf("spoken to in %v", got)
+				}
+				s.Close()
+			}
+		})
+	}
+}
+
+// TestSpare: where a start takes long, a child waits for the next session; it is told nothing before, and ends with the
+// backend, or when nobody comes.
+func TestSpare(t *testing.T) {
+	b, notes := shell(t, saysUnknown, saysLegacy, 0)
+	call := func(key string) {
+		t.Helper()
+		s := b.Session(SessionOptions{Era: mcpwire.EraLegacy, Key: key})
+		defer s.Close()
+		if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "t", `{}`, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spare := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.spare.process != nil
+	}
+	call("a")
+	if spare() {
+		t.Fatal("one waits although starts are quick")
+	}
+	b.child.took.Store(int64(worthSpare))
+	call("b")
+	await.That(t, "one waits", func() bool { return spare() && strings.Count(notes(), "start") == 3 })
+	call("c")
+	await.That(t, "it was taken, and the next waits", func() bool {
+		return spare() && strings.Count(notes(), "start") == 4 && strings.Count(notes(), "initialize") == 3
+	})
+
+	b.mu.Lock()
+	b.spare.process.Stop() // it ended by itself
+	b.mu.Unlock()
+	call("d")
+	await.That(t, "another waits", spare)
+	b.reap(time.Now().Add(idleTimeout))
+	if spare() {
+		t.Error("it waits for ever")
+	}
+	call("e")
+	await.That(t, "another waits", spare)
+	b.Retire()
+	call("f")
+	if spare() {
+		t.Error("one waits behind a backend that was replaced")
+	}
+}
