@@ -51,7 +51,9 @@ func goTries(t *testing.T, w *world, token string, tries []trial) (g got) {
 			asked = append(asked, r.Params.Message)
 			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"value": "Ann"}}, nil
 		},
+		//lint:ignore SA1019 deprecated, but in the protocol that the gateway carries
 		CreateMessageHandler: func(context.Context, *mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
+			//lint:ignore SA1019 as above
 			return &mcp.CreateMessageResult{Role: "assistant", Model: "m", Content: &mcp.TextContent{Text: "hello"}}, nil
 		},
 		ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) { progressed.Add(1) },
