@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -109,5 +110,16 @@ func TestPins(t *testing.T) {
 	await.That(t, "it is listed again", has("strict_echo", true))
 	if a := modern.call(t, "strict_echo", `{"text":"x"}`); !a.ok() {
 		t.Errorf("approved: %d %s", a.status, a.body)
+	}
+	trail, err := os.ReadFile(filepath.Join(w.State, "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{`"reason":"tool_hidden","backend":"strict","original":"echo","definition":"`,
+		`"reason":"tool_changed","backend":"lax","original":"echo"`, `"reason":"tool_as_approved","backend":"strict","original":"echo"`,
+		`"name":"lax_echo","backend":"lax","original":"echo","definition":"`} {
+		if !strings.Contains(string(trail), line) {
+			t.Errorf("the audit trail has no line with %s", line)
+		}
 	}
 }

@@ -34,6 +34,7 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&cfg.TLSCert, "tls-cert", "", "certificate `file`, PEM: clients connect by TLS")
 	fs.StringVar(&cfg.TLSKey, "tls-key", "", "key `file`, PEM")
 	fs.BoolVar(&cfg.PublicTLS, "public-tls", false, "TLS ends in front of this listener: issuer and resourceUrl name another origin")
+	fs.BoolVar(&cfg.Anonymous, "allow-anonymous", false, "accept incomingAuth.type anonymous although --listen is not loopback: whoever reaches it calls what is permitted")
 	fs.BoolVar(&cfg.EntraSim, "entra-sim", false, "sign in at a simulated Entra tenant on this machine instead of Microsoft's")
 	fs.IntVar(&cfg.EntraVersion, "entra-sim-token-version", 0, "`version` of the simulation's access tokens: 1 or 2")
 	fs.StringVar(&cfg.People, "entra-sim-people", "", "YAML `file` with the simulation's people and roles")

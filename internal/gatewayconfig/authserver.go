@@ -146,7 +146,11 @@ func (r *resolver) upstream(at string, p *v1beta1.UpstreamProvider, issuer *url.
 		up.RedirectURI = origin(issuer) + callback
 	case c.RedirectURI != "":
 		u := r.url(r.server, at+".redirectUri", c.RedirectURI, urlRule{http: r.gateway.Authz.Issuer.AllowHTTP})
-		if u != nil && issuer != nil && c.RedirectURI != origin(issuer)+callback {
+		switch {
+		case u == nil || issuer == nil || c.RedirectURI == origin(issuer)+callback:
+		case origin(u) == origin(issuer):
+			r.server.bad(at+".redirectUri", "must be %s: nobody would come back from sign-in at another path of the issuer's address", origin(issuer)+callback)
+		default:
 			r.note(r.server, at+".redirectUri", "the authorization server listens at %s: this address must lead there", origin(issuer)+callback)
 		}
 	}

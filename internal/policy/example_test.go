@@ -25,6 +25,6 @@ func Example() {
 		fmt.Println(name, d.Reason, d.Policies)
 	}
 	// Output:
-	// list_pods permitted [gateway.yaml:1]
+	// list_pods permitted [gateway.yaml#1]
 	// delete_namespace no_permit []
 }

@@ -109,7 +109,7 @@ func Load(virtualServer string, backends []string, src gatewayconfig.Policies) (
 			}
 			p := s.compile(parsed)
 			p.file, p.line = text.File, line+int(parsed.Position.Line)-1
-			p.id = fmt.Sprintf("%s:%d", text.File, perFile[text.File])
+			p.id = fmt.Sprintf("%s#%d", text.File, perFile[text.File])
 			for _, a := range parsed.Annotations {
 				if a.Key == "id" && a.Value != "" {
 					p.id = string(a.Value)

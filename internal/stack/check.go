@@ -25,6 +25,9 @@ func check(cfg *Config, gw *gatewayconfig.Gateway) error {
 			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
 		}
 	}
+	if host, _, _ := net.SplitHostPort(cfg.Listen); gw.Authz.Anonymous && !cfg.Anonymous && !loopback.Host(host) {
+		return fmt.Errorf("incomingAuth.type is anonymous, and others than programs of this machine reach %s: they could call every permitted tool; listen on 127.0.0.1, have people sign in, or accept that with --allow-anonymous", cfg.Listen)
+	}
 	if cfg.EntraSim && gw.AuthServer == nil {
 		return errors.New("--entra-sim: the VirtualMCPServer has no authServerConfig, so nobody signs in through Entra")
 	}

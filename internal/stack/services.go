@@ -51,6 +51,9 @@ func (s *Stack) authz(cfg *Config, gw *gatewayconfig.Gateway) child.Config {
 	if gw.AuthServer != nil {
 		args = append(args, "-authserver", "unix:"+s.sock("authserver-rpc"))
 	}
+	if cfg.Anonymous {
+		args = append(args, "-allow-anonymous")
+	}
 	return child.Config{Name: "authz", Path: filepath.Join(cfg.Bin, "authz"), Log: s.file("authz.log"),
 		Args: append(args,
 			"-listen", "unix:"+s.sock("authz"), "-admin", "unix:"+s.sock("authz-admin"),

@@ -28,6 +28,7 @@ type Config struct {
 	TLSCert   string               // with TLSKey: clients connect by TLS
 	TLSKey    string
 	PublicTLS bool // TLS ends in front of Listen: issuer and resourceUrl name another origin
+	Anonymous bool // incomingAuth.type anonymous is accepted where Listen is not loopback
 	Workers   int  // Envoy's worker threads; 0: 1
 	// EntraSim starts a simulated Entra tenant and signs people in there; EntraAddress names one that runs already
 	// (http://127.0.0.1:PORT). Issuers stay Microsoft's.

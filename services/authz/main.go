@@ -69,7 +69,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return fmt.Errorf("seal keys: %w", err)
 	}
-	eng := newEngine(log)
+	eng := newEngine(auditLog, log)
 	if err := setPolicies(eng, gw, log); err != nil {
 		return err
 	}
@@ -98,14 +98,27 @@ func run(ctx context.Context, log *zap.Logger) error {
 	return g.Wait()
 }
 
-func newEngine(log *zap.Logger) *engine.Engine {
+func newEngine(to *audit.Log, log *zap.Logger) *engine.Engine {
 	return engine.New(func(kind mcpwire.ItemKind, name string) {
 		log.Error("aggregator replicas disagree, denied", zap.String("kind", kind.String()), zap.String("name", name))
 	}, func(remarks []string) {
 		for _, r := range remarks {
 			log.Warn("policy", zap.String("warning", r))
 		}
-	})
+	}, func(t engine.ChangedTool) { noteChanged(to, t) })
+}
+
+// noteChanged records that a tool is not as it was approved, or is again (annotation vmcp/pin).
+func noteChanged(to *audit.Log, t engine.ChangedTool) {
+	reason := "tool_changed"
+	switch {
+	case t.Settled:
+		reason = "tool_as_approved"
+	case t.Hidden:
+		reason = "tool_hidden"
+	}
+	// Where the trail cannot be written, the log tells: nothing is allowed by this.
+	_ = to.Write(audit.Record{Time: time.Now(), Decision: "note", Reason: reason, Backend: t.Backend, Original: t.Original, Definition: t.Definition})
 }
 
 // verification gives check what tells who asks: a verifier, and for tokens of our own the list of those that were ended.

@@ -15,7 +15,7 @@ import (
 
 // TestWarnings: operators read at the admin listener what is wrong with the policies, and see by a metric that to look.
 func TestWarnings(t *testing.T) {
-	eng := newEngine(zap.NewNop())
+	eng := newEngine(nil, zap.NewNop())
 	gw := &gatewayconfig.Gateway{Name: "team"}
 	gw.Authz.Policies.Texts = []gatewayconfig.PolicyText{{File: "p", Line: 1, Text: `permit(principal in THVGruop::"dev", action, resource);`}}
 	if err := setPolicies(eng, gw, zap.NewNop()); err != nil {
@@ -33,7 +33,7 @@ func TestWarnings(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- newAdmin(extauthz.New(check), &check).Serve(t.Context(), l, zap.NewNop()) }()
 	t.Cleanup(func() { <-done })
-	for page, want := range map[string]string{"/warnings": "p:1: policy p:1: unknown entity type THVGruop", "/metrics": "\nvmcp_policy_warnings 1\n"} {
+	for page, want := range map[string]string{"/warnings": "p:1: policy p#1: unknown entity type THVGruop", "/metrics": "\nvmcp_policy_warnings 1\n"} {
 		resp, err := http.Get("http://" + l.Addr().String() + page)
 		if err != nil {
 			t.Fatal(err)

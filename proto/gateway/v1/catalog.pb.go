@@ -243,8 +243,10 @@ type BackendCatalog struct {
 	Resources  []*Item `protobuf:"bytes,7,rep,name=resources,proto3" json:"resources,omitempty"`
 	// Item.name is a URI template (RFC 6570) here.
 	ResourceTemplates []*Item `protobuf:"bytes,8,rep,name=resource_templates,json=resourceTemplates,proto3" json:"resource_templates,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Its tools that are not as they were approved (annotation vmcp/pin), also those that are hidden for it.
+	Changed       []*ChangedTool `protobuf:"bytes,9,rep,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BackendCatalog) Reset() {
@@ -333,6 +335,76 @@ func (x *BackendCatalog) GetResourceTemplates() []*Item {
 	return nil
 }
 
+func (x *BackendCatalog) GetChanged() []*ChangedTool {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+type ChangedTool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The backend's own name.
+	Original string `protobuf:"bytes,1,opt,name=original,proto3" json:"original,omitempty"`
+	// Digest of its definition now, as the backend wrote it.
+	Definition string `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
+	// Nobody can call it until it is approved.
+	Hidden        bool `protobuf:"varint,3,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangedTool) Reset() {
+	*x = ChangedTool{}
+	mi := &file_gateway_v1_catalog_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangedTool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangedTool) ProtoMessage() {}
+
+func (x *ChangedTool) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_v1_catalog_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangedTool.ProtoReflect.Descriptor instead.
+func (*ChangedTool) Descriptor() ([]byte, []int) {
+	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ChangedTool) GetOriginal() string {
+	if x != nil {
+		return x.Original
+	}
+	return ""
+}
+
+func (x *ChangedTool) GetDefinition() string {
+	if x != nil {
+		return x.Definition
+	}
+	return ""
+}
+
+func (x *ChangedTool) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
+}
+
 // Item is one advertised tool, prompt, resource or template. It carries no schema.
 type Item struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -345,14 +417,16 @@ type Item struct {
 	// Top-level properties of a tool's inputSchema, or a prompt's arguments.
 	Arguments []*Argument `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"`
 	// What the schema says of any other argument.
-	Additional    *Argument `protobuf:"bytes,5,opt,name=additional,proto3" json:"additional,omitempty"`
+	Additional *Argument `protobuf:"bytes,5,opt,name=additional,proto3" json:"additional,omitempty"`
+	// Digest of its definition, as the backend wrote it.
+	Definition    string `protobuf:"bytes,6,opt,name=definition,proto3" json:"definition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_gateway_v1_catalog_proto_msgTypes[3]
+	mi := &file_gateway_v1_catalog_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +438,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_v1_catalog_proto_msgTypes[3]
+	mi := &file_gateway_v1_catalog_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +451,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{3}
+	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Item) GetName() string {
@@ -415,6 +489,13 @@ func (x *Item) GetAdditional() *Argument {
 	return nil
 }
 
+func (x *Item) GetDefinition() string {
+	if x != nil {
+		return x.Definition
+	}
+	return ""
+}
+
 type Annotations struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	ReadOnlyHint    *bool                  `protobuf:"varint,1,opt,name=read_only_hint,json=readOnlyHint,proto3,oneof" json:"read_only_hint,omitempty"`
@@ -427,7 +508,7 @@ type Annotations struct {
 
 func (x *Annotations) Reset() {
 	*x = Annotations{}
-	mi := &file_gateway_v1_catalog_proto_msgTypes[4]
+	mi := &file_gateway_v1_catalog_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +520,7 @@ func (x *Annotations) String() string {
 func (*Annotations) ProtoMessage() {}
 
 func (x *Annotations) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_v1_catalog_proto_msgTypes[4]
+	mi := &file_gateway_v1_catalog_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +533,7 @@ func (x *Annotations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Annotations.ProtoReflect.Descriptor instead.
 func (*Annotations) Descriptor() ([]byte, []int) {
-	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{4}
+	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Annotations) GetReadOnlyHint() bool {
@@ -501,7 +582,7 @@ type Argument struct {
 
 func (x *Argument) Reset() {
 	*x = Argument{}
-	mi := &file_gateway_v1_catalog_proto_msgTypes[5]
+	mi := &file_gateway_v1_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +594,7 @@ func (x *Argument) String() string {
 func (*Argument) ProtoMessage() {}
 
 func (x *Argument) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_v1_catalog_proto_msgTypes[5]
+	mi := &file_gateway_v1_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +607,7 @@ func (x *Argument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Argument.ProtoReflect.Descriptor instead.
 func (*Argument) Descriptor() ([]byte, []int) {
-	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_gateway_v1_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Argument) GetName() string {
@@ -576,7 +657,7 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\bcomplete\x18\x03 \x01(\tH\x00R\bcomplete\x12\x1e\n" +
 	"\theartbeat\x18\x04 \x01(\bH\x00R\theartbeat\x12\x1a\n" +
 	"\aremoved\x18\x05 \x01(\tH\x00R\aremovedB\b\n" +
-	"\x06updateJ\x04\b\x02\x10\x03\"\xd2\x02\n" +
+	"\x06updateJ\x04\b\x02\x10\x03\"\x85\x03\n" +
 	"\x0eBackendCatalog\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12.\n" +
@@ -586,7 +667,14 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\x05tools\x18\x05 \x03(\v2\x10.gateway.v1.ItemR\x05tools\x12*\n" +
 	"\aprompts\x18\x06 \x03(\v2\x10.gateway.v1.ItemR\aprompts\x12.\n" +
 	"\tresources\x18\a \x03(\v2\x10.gateway.v1.ItemR\tresources\x12?\n" +
-	"\x12resource_templates\x18\b \x03(\v2\x10.gateway.v1.ItemR\x11resourceTemplates\"\xdb\x01\n" +
+	"\x12resource_templates\x18\b \x03(\v2\x10.gateway.v1.ItemR\x11resourceTemplates\x121\n" +
+	"\achanged\x18\t \x03(\v2\x17.gateway.v1.ChangedToolR\achanged\"a\n" +
+	"\vChangedTool\x12\x1a\n" +
+	"\boriginal\x18\x01 \x01(\tR\boriginal\x12\x1e\n" +
+	"\n" +
+	"definition\x18\x02 \x01(\tR\n" +
+	"definition\x12\x16\n" +
+	"\x06hidden\x18\x03 \x01(\bR\x06hidden\"\xfb\x01\n" +
 	"\x04Item\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\boriginal\x18\x02 \x01(\tR\boriginal\x129\n" +
@@ -594,7 +682,10 @@ const file_gateway_v1_catalog_proto_rawDesc = "" +
 	"\targuments\x18\x04 \x03(\v2\x14.gateway.v1.ArgumentR\targuments\x124\n" +
 	"\n" +
 	"additional\x18\x05 \x01(\v2\x14.gateway.v1.ArgumentR\n" +
-	"additional\"\x93\x02\n" +
+	"additional\x12\x1e\n" +
+	"\n" +
+	"definition\x18\x06 \x01(\tR\n" +
+	"definition\"\x93\x02\n" +
 	"\vAnnotations\x12)\n" +
 	"\x0eread_only_hint\x18\x01 \x01(\bH\x00R\freadOnlyHint\x88\x01\x01\x12.\n" +
 	"\x10destructive_hint\x18\x02 \x01(\bH\x01R\x0fdestructiveHint\x88\x01\x01\x12,\n" +
@@ -635,36 +726,38 @@ func file_gateway_v1_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gateway_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_gateway_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_gateway_v1_catalog_proto_goTypes = []any{
 	(BackendState)(0),           // 0: gateway.v1.BackendState
 	(*WatchCatalogRequest)(nil), // 1: gateway.v1.WatchCatalogRequest
 	(*CatalogUpdate)(nil),       // 2: gateway.v1.CatalogUpdate
 	(*BackendCatalog)(nil),      // 3: gateway.v1.BackendCatalog
-	(*Item)(nil),                // 4: gateway.v1.Item
-	(*Annotations)(nil),         // 5: gateway.v1.Annotations
-	(*Argument)(nil),            // 6: gateway.v1.Argument
+	(*ChangedTool)(nil),         // 4: gateway.v1.ChangedTool
+	(*Item)(nil),                // 5: gateway.v1.Item
+	(*Annotations)(nil),         // 6: gateway.v1.Annotations
+	(*Argument)(nil),            // 7: gateway.v1.Argument
 }
 var file_gateway_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: gateway.v1.CatalogUpdate.backend:type_name -> gateway.v1.BackendCatalog
 	0,  // 1: gateway.v1.BackendCatalog.state:type_name -> gateway.v1.BackendState
-	4,  // 2: gateway.v1.BackendCatalog.tools:type_name -> gateway.v1.Item
-	4,  // 3: gateway.v1.BackendCatalog.prompts:type_name -> gateway.v1.Item
-	4,  // 4: gateway.v1.BackendCatalog.resources:type_name -> gateway.v1.Item
-	4,  // 5: gateway.v1.BackendCatalog.resource_templates:type_name -> gateway.v1.Item
-	5,  // 6: gateway.v1.Item.annotations:type_name -> gateway.v1.Annotations
-	6,  // 7: gateway.v1.Item.arguments:type_name -> gateway.v1.Argument
-	6,  // 8: gateway.v1.Item.additional:type_name -> gateway.v1.Argument
-	6,  // 9: gateway.v1.Argument.properties:type_name -> gateway.v1.Argument
-	6,  // 10: gateway.v1.Argument.additional:type_name -> gateway.v1.Argument
-	6,  // 11: gateway.v1.Argument.items:type_name -> gateway.v1.Argument
-	1,  // 12: gateway.v1.Catalog.Watch:input_type -> gateway.v1.WatchCatalogRequest
-	2,  // 13: gateway.v1.Catalog.Watch:output_type -> gateway.v1.CatalogUpdate
-	13, // [13:14] is the sub-list for method output_type
-	12, // [12:13] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	5,  // 2: gateway.v1.BackendCatalog.tools:type_name -> gateway.v1.Item
+	5,  // 3: gateway.v1.BackendCatalog.prompts:type_name -> gateway.v1.Item
+	5,  // 4: gateway.v1.BackendCatalog.resources:type_name -> gateway.v1.Item
+	5,  // 5: gateway.v1.BackendCatalog.resource_templates:type_name -> gateway.v1.Item
+	4,  // 6: gateway.v1.BackendCatalog.changed:type_name -> gateway.v1.ChangedTool
+	6,  // 7: gateway.v1.Item.annotations:type_name -> gateway.v1.Annotations
+	7,  // 8: gateway.v1.Item.arguments:type_name -> gateway.v1.Argument
+	7,  // 9: gateway.v1.Item.additional:type_name -> gateway.v1.Argument
+	7,  // 10: gateway.v1.Argument.properties:type_name -> gateway.v1.Argument
+	7,  // 11: gateway.v1.Argument.additional:type_name -> gateway.v1.Argument
+	7,  // 12: gateway.v1.Argument.items:type_name -> gateway.v1.Argument
+	1,  // 13: gateway.v1.Catalog.Watch:input_type -> gateway.v1.WatchCatalogRequest
+	2,  // 14: gateway.v1.Catalog.Watch:output_type -> gateway.v1.CatalogUpdate
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_gateway_v1_catalog_proto_init() }
@@ -678,14 +771,14 @@ func file_gateway_v1_catalog_proto_init() {
 		(*CatalogUpdate_Heartbeat)(nil),
 		(*CatalogUpdate_Removed)(nil),
 	}
-	file_gateway_v1_catalog_proto_msgTypes[4].OneofWrappers = []any{}
+	file_gateway_v1_catalog_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_v1_catalog_proto_rawDesc), len(file_gateway_v1_catalog_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

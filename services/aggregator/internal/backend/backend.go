@@ -68,8 +68,9 @@ type Backend struct {
 	schemas atomic.Pointer[schemas]
 	child   childFacts
 
-	lister  *conn         // the session of List
-	changed chan struct{} // holds one token while the backend said that a list changed
+	lister  *conn                // the session of List
+	teller  atomic.Pointer[conn] // of a shared child, which said that its lists changed; nil: none
+	changed chan struct{}        // holds one token while the backend said that a list changed
 
 	mu     sync.Mutex
 	conns  map[connKey]*conn // nil: Run has ended

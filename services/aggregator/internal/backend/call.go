@@ -132,7 +132,7 @@ func (c *call) receive(ctx context.Context, l link, r mcpwire.Reply, status int)
 		return false, c.b.refuse(ctx, l, r)
 	}
 
-	if c.b.noteListChange(r.Method) {
+	if c.s.conn.noteListChange(r.Method) {
 		return false, nil
 	}
 	raw := r.Body.Text

@@ -127,3 +127,47 @@ func TestSpare(t *testing.T) {
 		t.Error("one waits behind a backend that was replaced")
 	}
 }
+
+// TestSharedList: tools that a shared child comes to offer are those of everybody, and no other child has them.
+func TestSharedList(t *testing.T) {
+	b := start(t, Config{
+		Backend: gatewayconfig.Backend{Transport: gatewayconfig.TransportStdio, Shared: true},
+		Command: []string{"/bin/sh", "-c", `more=
+while read -r line; do
+id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+case "$line" in
+*'"initialize"'*) ` + saysLegacy + `;;
+*'"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"t"}%s]}}\n' "$id" "$more";;
+*'"die"'*) exit 1;;
+*'"tools/call"'*) more=',{"name":"u"}'
+printf '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' "$id";;
+esac
+done
+`},
+	})
+	list := func(want string) {
+		t.Helper()
+		got, err := b.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, tool := range got.Tools {
+			names = append(names, tool.Name)
+		}
+		if strings.Join(names, " ") != want {
+			t.Errorf("listed %s, want %s", names, want)
+		}
+	}
+	list("t")
+	s := session(t, b, mcpwire.EraLegacy)
+	if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "t", `{}`, "")); err != nil {
+		t.Fatal(err)
+	}
+	<-b.Changed()
+	list("t u")
+	if _, err := do(s, tool(t, mcpwire.EraLegacy, "1", "die", `{}`, "")); err == nil {
+		t.Fatal("it lives")
+	}
+	list("t")
+}

@@ -242,7 +242,7 @@ func (b *Backend) refuse(ctx context.Context, l link, r mcpwire.Reply) error {
 func (c *conn) unsolicited(l link, r mcpwire.Reply, refuse func(mcpwire.Reply)) {
 	switch {
 	case r.Kind == mcpwire.KindResponse, r.Method == "notifications/progress": // of a call that has ended
-	case r.Kind == mcpwire.KindNotification && c.b.noteListChange(r.Method):
+	case r.Kind == mcpwire.KindNotification && c.noteListChange(r.Method):
 	case r.Kind == mcpwire.KindRequest && (c.opts.OnMessage == nil || !c.b.mayAsk(r.Method)):
 		refuse(r)
 	case r.Method == "notifications/resources/updated":
@@ -260,6 +260,14 @@ func (c *conn) unsolicited(l link, r mcpwire.Reply, refuse func(mcpwire.Reply)) 
 		}
 		c.opts.OnMessage(r, Origin{link: l})
 	}
+}
+
+// noteListChange is that of the Backend; a child that serves everybody is the one to ask for its lists then.
+func (c *conn) noteListChange(method string) bool {
+	if c != c.b.lister && c.b.cfg.Shared && c.b.starts() && mcpwire.IsListChanged(method) {
+		c.b.teller.Store(c)
+	}
+	return c.b.noteListChange(method)
 }
 
 // noteListChange reports a list_changed notification. Those are not passed on: the gateway tells its clients about its

@@ -92,6 +92,9 @@ func (b *Backend) listAll(ctx context.Context) (*Listing, error) {
 		b.facts.CompareAndSwap(f, nil)
 		b.lister.drop(nil, whyIdle)
 	}
+	if listing := b.listShared(ctx, clock); listing != nil {
+		return listing, nil
+	}
 	b.lister.begin(clock)
 	defer b.lister.end(clock)
 	for attempt := 0; ; attempt++ {
@@ -114,6 +117,24 @@ func (b *Backend) listAll(ctx context.Context) (*Listing, error) {
 			return nil, b.fail(ctx, err, false)
 		}
 	}
+}
+
+// listShared lists what a child that serves everybody has come to offer since its start, which no other child would. Nil:
+// there is none that told of a change, or it has to be asked elsewhere.
+func (b *Backend) listShared(ctx context.Context, clock *clock) *Listing {
+	c := b.teller.Load()
+	if c == nil {
+		return nil
+	}
+	if l := c.current(); l != nil {
+		c.begin(clock)
+		defer c.end(clock)
+		if listing, err := b.list(ctx, l, false); err == nil {
+			return listing
+		}
+	}
+	b.teller.CompareAndSwap(c, nil)
+	return nil
 }
 
 func (b *Backend) openToList(ctx context.Context) (link, error) {

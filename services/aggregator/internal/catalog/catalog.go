@@ -22,8 +22,9 @@ type Listing struct {
 	Failed  bool `json:"-"` // not listed because that failed
 	// Definitions byte for byte, by their original name or URI.
 	Tools, Prompts, Resources, Templates []Definition
-	LeftOut                              []Drop // what the backend has besides, under its original name
-	Capabilities                         []byte // JSON object, as the backend said
+	LeftOut                              []Drop                   // what the backend has besides, under its original name
+	Changed                              []*gatewayv1.ChangedTool `json:"-"`
+	Capabilities                         []byte                   // JSON object, as the backend said
 	Instructions                         string
 }
 

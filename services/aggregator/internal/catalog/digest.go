@@ -18,7 +18,7 @@ func (m *merger) describe(listings []Listing) {
 	c := m.c
 	by := map[string]*gatewayv1.BackendCatalog{}
 	for _, l := range listings {
-		b := &gatewayv1.BackendCatalog{Name: l.Backend, State: gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED}
+		b := &gatewayv1.BackendCatalog{Name: l.Backend, State: gatewayv1.BackendState_BACKEND_STATE_NEVER_LISTED, Changed: l.Changed}
 		if l.Listed {
 			b.State = gatewayv1.BackendState_BACKEND_STATE_LISTED
 		} else if l.Failed {
@@ -75,6 +75,13 @@ func (m *merger) describe(listings []Listing) {
 		write(all, []byte(c.digests[kind]))
 	}
 	c.Digest = sum(all)
+}
+
+// Digest is that of one definition, as the backend wrote it.
+func Digest(definition []byte) string {
+	h := sha256.New()
+	h.Write(definition)
+	return sum(h)
 }
 
 func write(h hash.Hash, b []byte) {

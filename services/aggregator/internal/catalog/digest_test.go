@@ -51,14 +51,14 @@ func TestDigest(t *testing.T) {
 		"a tool's name": {func(l []Listing) { l[0].Tools[0] = toolDef("x2") }, 0},
 		"a description": {func(l []Listing) {
 			l[0].Tools[0].Raw = []byte(`{"name":"x","description":"d","inputSchema":{"type":"object"}}`)
-		}, -1},
-		"white space": {func(l []Listing) { l[0].Tools[0].Raw = []byte(`{"name":"x", "inputSchema":{"type":"object"}}`) }, -1},
+		}, 0},
+		"white space": {func(l []Listing) { l[0].Tools[0].Raw = []byte(`{"name":"x", "inputSchema":{"type":"object"}}`) }, 0},
 		"an argument": {func(l []Listing) { l[0].Tools[0].Raw = []byte(`{"name":"x","inputSchema":{"properties":{"a":{}}}}`) }, 0},
 		"a hint": {func(l []Listing) {
 			l[0].Tools[0].Raw = []byte(`{"name":"x","inputSchema":{},"annotations":{"readOnlyHint":true}}`)
 		}, 0},
 		"a prompt":           {func(l []Listing) { l[0].Prompts = nil }, 0},
-		"a resource's bytes": {func(l []Listing) { l[0].Resources[0].Raw = []byte(`{"uri":"r://1","name":"n"}`) }, -1},
+		"a resource's bytes": {func(l []Listing) { l[0].Resources[0].Raw = []byte(`{"uri":"r://1","name":"n"}`) }, 0},
 		"capabilities":       {func(l []Listing) { l[0].Capabilities = []byte(`{"tools":{},"logging":{}}`) }, -1},
 		"instructions":       {func(l []Listing) { l[0].Instructions = "use b" }, -1},
 		"listed, but empty":  {func(l []Listing) { l[2].Listed = true }, 2},

@@ -63,7 +63,7 @@ func (m *merger) tools(l Listing) {
 			if it.Raw, it.Wire, err = tool(d.Raw, name, over); err != nil {
 				m.drop(mcpwire.ItemTool, it, err.Error())
 			} else {
-				it.Legacy = forLegacy(it.Raw)
+				it.Legacy, it.Wire.Definition = forLegacy(it.Raw), Digest(d.Raw)
 			}
 		}
 		m.claim(mcpwire.ItemTool, it)
@@ -90,6 +90,8 @@ func (m *merger) prompts(l Listing) {
 		var err error
 		if it.Raw, it.Wire, err = prompt(d.Raw, name); err != nil {
 			m.drop(mcpwire.ItemPrompt, it, err.Error())
+		} else {
+			it.Wire.Definition = Digest(d.Raw)
 		}
 		m.claim(mcpwire.ItemPrompt, it)
 	}
@@ -102,7 +104,7 @@ func (m *merger) resources(l Listing) {
 		defs []Definition
 	}{{mcpwire.ItemResource, l.Resources}, {mcpwire.ItemTemplate, l.Templates}} {
 		for _, d := range part.defs {
-			it := Item{Name: d.Name, Backend: l.Backend, Original: d.Name, Wire: &gatewayv1.Item{Name: d.Name, Original: d.Name}}
+			it := Item{Name: d.Name, Backend: l.Backend, Original: d.Name, Wire: &gatewayv1.Item{Name: d.Name, Original: d.Name, Definition: Digest(d.Raw)}}
 			var err error
 			if it.Raw, err = conform(part.kind, d.Raw); err != nil {
 				m.drop(part.kind, it, err.Error())

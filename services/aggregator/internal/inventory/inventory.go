@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcpwire"
+	gatewayv1 "vmcp/proto/gateway/v1"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/catalog"
 	"vmcp/services/aggregator/internal/pins"
@@ -313,6 +315,9 @@ func (inv *Inventory) merge(entries []*entry) *catalog.Catalog {
 		if listings[i] = e.listing; e.Pin == pins.Hide {
 			listings[i] = inv.pins.Filter(e.listing)
 		}
+		if e.Pin != "" {
+			listings[i].Changed = inv.changedTools(e)
+		}
 	}
 	c := catalog.Merge(inv.cfg.Load(), listings)
 	known, fresh := map[catalog.Drop]bool{}, 0
@@ -343,6 +348,19 @@ func (inv *Inventory) swap(c *catalog.Catalog) {
 	inv.current.Store(c)
 	close(inv.changed)
 	inv.changed = make(chan struct{})
+}
+
+// changedTools are those that are not as they were approved, for the audit trail of authz.
+func (inv *Inventory) changedTools(e *entry) (all []*gatewayv1.ChangedTool) {
+	changes, _ := inv.pins.Changes(e.Name) // a file that cannot be read is told in the status
+	for _, c := range changes {
+		t := &gatewayv1.ChangedTool{Original: c.Tool, Hidden: e.Pin == pins.Hide}
+		if at := slices.IndexFunc(e.listing.Tools, func(d catalog.Definition) bool { return d.Name == c.Tool }); at >= 0 {
+			t.Definition = catalog.Digest(e.listing.Tools[at].Raw)
+		}
+		all = append(all, t)
+	}
+	return all
 }
 
 func convert(name string, l *backend.Listing) *catalog.Listing {

@@ -14,7 +14,7 @@ import (
 type Record struct {
 	Time       time.Time `json:"time"`
 	Request    string    `json:"request,omitempty"` // x-request-id
-	Decision   string    `json:"decision"`          // allow, deny, or answer where nothing was decided
+	Decision   string    `json:"decision"`          // allow, deny, answer where nothing was decided, or note where nobody asked
 	Reason     string    `json:"reason,omitempty"`
 	Policies   []string  `json:"policies,omitempty"` // ids of the policies that decided
 	Detail     string    `json:"detail,omitempty"`   // private cause
@@ -28,8 +28,9 @@ type Record struct {
 	Name       string    `json:"name,omitempty"`   // advertised name or URI
 	Backend    string    `json:"backend,omitempty"`
 	Original   string    `json:"original,omitempty"`
-	Revision   string    `json:"revision,omitempty"` // of the policies
-	Catalog    string    `json:"catalog,omitempty"`  // digest
+	Definition string    `json:"definition,omitempty"` // digest of the item's definition
+	Revision   string    `json:"revision,omitempty"`   // of the policies
+	Catalog    string    `json:"catalog,omitempty"`    // digest
 }
 
 // Log writes records. Each is written before the decision is given, so that no allowed call is missing from it.

@@ -27,6 +27,8 @@ type Engine struct {
 	conflict func(kind mcpwire.ItemKind, name string)
 	unknown  func(remarks []string)
 	told     []string // the last remarks
+	changed  func(ChangedTool)
+	known    map[ChangedTool]bool // the last changed tools
 }
 
 // Catalog is what one aggregator replica reported, complete.
@@ -66,12 +68,15 @@ type Entry struct {
 	Prepared *policy.Prepared
 	// Declared are the top-level argument names, by their folded form and by themselves.
 	Declared map[string]string
+	// Definition is the digest of what clients get of it.
+	Definition string
 }
 
 // New makes an engine. conflict is told of each name that replicas resolve differently; such a name is denied. unknown is
-// told of the remarks of Snapshot.Unknown when they change.
-func New(conflict func(kind mcpwire.ItemKind, name string), unknown func(remarks []string)) *Engine {
-	return &Engine{replicas: map[string]*Catalog{}, conflict: conflict, unknown: unknown}
+// told of the remarks of Snapshot.Unknown when they change, changed of tools that come to be not as they were approved, and
+// that are again.
+func New(conflict func(kind mcpwire.ItemKind, name string), unknown func(remarks []string), changed func(ChangedTool)) *Engine {
+	return &Engine{replicas: map[string]*Catalog{}, conflict: conflict, unknown: unknown, changed: changed}
 }
 
 // Snapshot returns the current snapshot, nil while policies or catalog are missing.
@@ -97,6 +102,7 @@ func (e *Engine) SetReplica(name string, c *Catalog) {
 		delete(e.replicas, name)
 	} else {
 		e.replicas[name] = c
+		e.tellChanged()
 	}
 	e.rebuild()
 }
@@ -215,7 +221,7 @@ func (s *Snapshot) newEntry(backend string, kind mcpwire.ItemKind, it *gatewayv1
 		item.ReadOnlyHint, item.DestructiveHint = a.ReadOnlyHint, a.DestructiveHint
 		item.IdempotentHint, item.OpenWorldHint = a.IdempotentHint, a.OpenWorldHint
 	}
-	entry := &Entry{Target: &gatewayv1.Target{Backend: backend, Name: it.Original}}
+	entry := &Entry{Target: &gatewayv1.Target{Backend: backend, Name: it.Original}, Definition: it.Definition}
 	if len(it.Arguments) > 0 {
 		entry.Declared = make(map[string]string, 2*len(it.Arguments))
 		for _, a := range it.Arguments {

@@ -61,7 +61,7 @@ func catalogOf(digest string, backends ...*gatewayv1.BackendCatalog) *Catalog {
 func newEngine(t testing.TB, policies string, catalogs ...*Catalog) (*Engine, *[]string) {
 	t.Helper()
 	var disputed []string
-	e := New(func(kind mcpwire.ItemKind, name string) { disputed = append(disputed, kind.String()+" "+name) }, func([]string) {})
+	e := New(func(kind mcpwire.ItemKind, name string) { disputed = append(disputed, kind.String()+" "+name) }, func([]string) {}, func(ChangedTool) {})
 	e.SetPolicies(loadPolicies(t, policies))
 	for i, c := range catalogs {
 		disputed = nil
@@ -179,7 +179,7 @@ func TestShadowed(t *testing.T) {
 
 // TestSnapshot: none without policies or without a catalog, and a new one with each of either.
 func TestSnapshot(t *testing.T) {
-	e := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
+	e := New(func(mcpwire.ItemKind, string) {}, func([]string) {}, func(ChangedTool) {})
 	one := catalogOf("1", backendOf("a", "tool a_x=x"))
 	e.SetReplica("r", one)
 	if e.Snapshot() != nil {
@@ -224,7 +224,7 @@ func TestSnapshot(t *testing.T) {
 // TestUnknown: names in policies that exist nowhere are told of where the whole catalog is known, once for each change.
 func TestUnknown(t *testing.T) {
 	var told [][]string
-	e := New(nil, func(remarks []string) { told = append(told, remarks) })
+	e := New(nil, func(remarks []string) { told = append(told, remarks) }, nil)
 	e.SetPolicies(loadPolicies(t, `forbid(principal, action == Action::"call_tool", resource == Tool::"delete");
 permit(principal, action, resource == Tool::"a_get");
 permit(principal, action, resource in Tool::"get") unless { resource == Prompt::"plan" || resource in [Tool::"x", Resource::"doc://1"] };
@@ -247,8 +247,8 @@ permit(principal, action == Action::"callTool", resource is Resource in Resource
 	listed := backendOf("a", "tool a_get=get", "prompt a_x=x", "template item://{id}", "resource doc://1")
 	e.SetReplica("1", catalogOf("1", listed, backendOf("b", "pending")))
 	want("one was never listed", 0)
-	missing := []string{`p:1: policy p:1: there is no tool "delete"`, `p:3: policy p:3: there is no prompt "plan"`, `p:3: policy p:3: there is no tool "x"`,
-		`p:4: policy p:4: there is no tool, prompt or resource "drop"`, `p:4: policy p:4: there is no tool, prompt or resource "doc://2"`}
+	missing := []string{`p:1: policy p#1: there is no tool "delete"`, `p:3: policy p#3: there is no prompt "plan"`, `p:3: policy p#3: there is no tool "x"`,
+		`p:4: policy p#4: there is no tool, prompt or resource "drop"`, `p:4: policy p#4: there is no tool, prompt or resource "doc://2"`}
 	e.SetReplica("1", catalogOf("2", listed, backendOf("b")))
 	want("all listed", 1, missing...)
 	e.SetReplica("1", catalogOf("3", listed, backendOf("b", "tool b_y=y")))

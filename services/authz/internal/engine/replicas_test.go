@@ -80,7 +80,7 @@ func TestReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eng := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
+	eng := New(func(mcpwire.ItemKind, string) {}, func([]string) {}, func(ChangedTool) {})
 	eng.SetPolicies(policies)
 	r, err := NewReplicas("localhost:"+port, eng, nil, zap.NewNop())
 	if err != nil {
@@ -144,7 +144,7 @@ func TestReplicas(t *testing.T) {
 
 // TestReplicasElsewhere: a plain connection to another machine is refused before anything starts.
 func TestReplicasElsewhere(t *testing.T) {
-	if _, err := NewReplicas("aggregator:9444", New(nil, nil), nil, zap.NewNop()); err == nil {
+	if _, err := NewReplicas("aggregator:9444", New(nil, nil, nil), nil, zap.NewNop()); err == nil {
 		t.Error("no error")
 	}
 }

@@ -112,7 +112,7 @@ func known(s *Snapshot, name string) bool {
 }
 
 func TestWatch(t *testing.T) {
-	e := New(func(mcpwire.ItemKind, string) {}, func([]string) {})
+	e := New(func(mcpwire.ItemKind, string) {}, func([]string) {}, func(ChangedTool) {})
 	e.SetPolicies(loadPolicies(t, permitAll))
 	r, troubles := watch(t, e)
 

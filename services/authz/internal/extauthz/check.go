@@ -211,7 +211,7 @@ func (s *Server) judge(r *request, out *outcome) {
 		out.answer = unknownItem(msg, "unknown_item")
 		return
 	}
-	out.target = entry.Target
+	out.target, out.definition = entry.Target, entry.Definition
 	d := snap.Policies.Decide(out.prepared.Caller, entry.Prepared, msg.Arguments, ctx)
 	if !d.Allow {
 		out.refused(d, unknownItem(msg, d.Reason))

@@ -9,16 +9,17 @@ import (
 
 // outcome is what was found out about a request. The zero outcome denies: it has no seal.
 type outcome struct {
-	answer   *answer
-	caller   *Caller
-	message  *mcpwire.Message
-	snap     *engine.Snapshot
-	prepared *engine.Caller
-	target   *gatewayv1.Target
-	policies []string
-	reason   string
-	private  error
-	seal     string
+	answer     *answer
+	caller     *Caller
+	message    *mcpwire.Message
+	snap       *engine.Snapshot
+	prepared   *engine.Caller
+	target     *gatewayv1.Target
+	definition string // digest of the item's
+	policies   []string
+	reason     string
+	private    error
+	seal       string
 }
 
 func (o *outcome) decided(d policy.Decision) {

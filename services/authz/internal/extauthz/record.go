@@ -42,7 +42,7 @@ func (o *outcome) record(r *request) audit.Record {
 		rec.Era, rec.Method, rec.Name = o.message.Era.String(), clip(o.message.Method), clip(o.message.Name)
 	}
 	if o.target != nil {
-		rec.Backend, rec.Original = o.target.Backend, o.target.Name
+		rec.Backend, rec.Original, rec.Definition = o.target.Backend, o.target.Name, o.definition
 	}
 	if o.snap != nil {
 		rec.Revision, rec.Catalog = o.snap.Policies.Revision(), o.snap.Digest

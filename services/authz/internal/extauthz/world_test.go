@@ -84,7 +84,7 @@ func newWorld(t testing.TB, issuer *tokentest.Issuer, archives ...*txtar.Archive
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.engine = engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {})
+	w.engine = engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {}, func(engine.ChangedTool) {})
 	if !set.NoPolicies {
 		w.engine.SetPolicies(w.policy)
 	}

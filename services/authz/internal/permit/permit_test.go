@@ -51,7 +51,7 @@ func tools(digest string, names ...string) *engine.Catalog {
 
 func newServer(t testing.TB, catalog *engine.Catalog) *Server {
 	t.Helper()
-	e := engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {})
+	e := engine.New(func(mcpwire.ItemKind, string) {}, func([]string) {}, func(engine.ChangedTool) {})
 	e.SetPolicies(newSet(t, policies))
 	if catalog != nil {
 		e.SetReplica("r", catalog)
