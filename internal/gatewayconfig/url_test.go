@@ -159,6 +159,8 @@ func TestURLs(t *testing.T) {
 			upstream + "placeholder {tenant-id} is still there: put in the Directory (tenant) ID, a GUID (Entra ID > App registrations > your app > Overview)"}},
 		{change: at("issuerUrl", "http://idp.example.com"), want: []string{upstream + https}},
 		{change: at("issuerUrl", "https://tenant.idp.example.com/")},
+		{change: at("redirectUri", "https://mcp.example.com/callback"), want: []string{
+			redirect + "must be https://mcp.example.com/oauth/callback: nobody would come back from sign-in at another path of the issuer's address"}},
 		{change: at("redirectUri", "https://sso.example.com/callback"), want: []string{
 			"note " + redirect + "the authorization server listens at https://mcp.example.com/oauth/callback: this address must lead there"}},
 		{change: at("scopes", "x"), want: []string{"35: spec.authServerConfig.upstreamProviders[0].oidcConfig.scopes: got text, want a list"}},

@@ -59,6 +59,12 @@ func TestRefused(t *testing.T) {
 	refused("is in use")
 	cfg.TLSCert, cfg.TLSKey = docs, docs
 	refused("--tls-cert, --tls-key: ")
+	cfg.TLSCert, cfg.TLSKey = "", ""
+	_, port, _ := net.SplitHostPort(cfg.Listen)
+	cfg.Listen = "0.0.0.0:" + port
+	refused("--allow-anonymous")
+	cfg.Anonymous = true
+	refused("is in use")
 }
 
 // TestPrograms: --run goes before the document's own command, what runs is shown without the environment, and a program
