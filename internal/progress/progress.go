@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"golang.org/x/term"
@@ -86,11 +87,27 @@ func (d *Display) Set(name string, state State, text string) {
 	default:
 		d.parts[i] = now
 	}
-	if d.file != nil {
+	switch {
+	case d.file != nil:
 		fmt.Fprint(d.w, d.back()+d.draw(false))
-	} else if state != Waiting { // for what changes many times a second; an error says it, if it lasts
-		fmt.Fprintln(d.w, strings.TrimSuffix(now.name+": "+string(now.state)+", "+now.text, ", "))
+	case state == Waiting: // for what may change many times a second
+		time.AfterFunc(lasting, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if i < len(d.parts) && d.parts[i] == now {
+				d.line(now)
+			}
+		})
+	default:
+		d.line(now)
 	}
+}
+
+// lasting is for how long a part has to wait for one thing before a plain line says so.
+const lasting = 3 * time.Second
+
+func (d *Display) line(p part) {
+	fmt.Fprintln(d.w, strings.TrimSuffix(p.name+": "+string(p.state)+", "+p.text, ", "))
 }
 
 // Close draws the parts for the last time, with all of their texts.

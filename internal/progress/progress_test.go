@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/creack/pty"
@@ -41,6 +43,28 @@ server gone: away, connection refused, and more that a narrow terminal has no pl
 	if got := onTerminal(t, 80, 24); strings.ReplaceAll(got, "\r\n", "\n") != want {
 		t.Errorf("on a dumb terminal\n%q\nwant\n%q", got, want)
 	}
+}
+
+// TestLasting: what a part waits for is a plain line of its own when it lasts, once.
+func TestLasting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		d := New(&out)
+		for i := range 20 {
+			d.Set("authz", Waiting, strconv.Itoa(i))
+			time.Sleep(lasting / 2)
+		}
+		for range 4 {
+			d.Set("authserver", Waiting, "no such host")
+			time.Sleep(lasting / 2)
+		}
+		d.Set("authserver", Waiting, "refused")
+		d.Close()
+		time.Sleep(2 * lasting)
+		if want := "authz: waiting, 19\nauthserver: waiting, no such host\n"; out.String() != want {
+			t.Errorf("got\n%s\nwant\n%s", &out, want)
+		}
+	})
 }
 
 // TestTerminal plays what is written on a screen and looks at it.
