@@ -77,6 +77,7 @@ type Backend struct {
 	places places
 	warned map[string]string // by text, the last error
 	spare  spare
+	budget budget
 
 	patience time.Duration // how long a call waits for a child to start
 
@@ -113,6 +114,7 @@ func New(cfg Config) *Backend {
 		retired: make(chan struct{}),
 		warned:  make(map[string]string),
 		breaker: breaker{cfg: cfg.Breaker},
+		budget:  budget{most: maxHeld},
 	}
 	b.lister = newConn(b, connKey{}, SessionOptions{Capabilities: b.anyClients()})
 	b.patience = max(startPatience, cfg.Timeout) // one that has more time for calls is waited for as long

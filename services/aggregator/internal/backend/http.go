@@ -137,10 +137,18 @@ func (l *httpLink) receiveJSON(resp *http.Response, recv receiver) error {
 			buffers.Put(buf)
 		}
 	}()
+	mine := room{of: &l.b.budget}
+	defer mine.end()
 	if resp.ContentLength > 0 && resp.ContentLength <= maxMessage {
+		if err := mine.grow(int(resp.ContentLength)); err != nil {
+			return l.b.errorf(ErrInvalidReply, true, "%w", err)
+		}
 		buf.Grow(int(resp.ContentLength) + bytes.MinRead)
 	}
-	n, err := buf.ReadFrom(io.LimitReader(resp.Body, maxMessage+1))
+	n, err := buf.ReadFrom(io.LimitReader(&counted{r: resp.Body, room: &mine}, maxMessage+1))
+	if errors.Is(err, errTooMuch) {
+		return l.b.errorf(ErrInvalidReply, true, "%w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -163,7 +171,9 @@ func (l *httpLink) receiveJSON(resp *http.Response, recv receiver) error {
 
 // receiveEvents reads a stream until the response, resuming it where the server closes it before (HL-8).
 func (l *httpLink) receiveEvents(ctx context.Context, body io.Reader, recv receiver) error {
-	stream, resumes := newEvents(body), 0
+	mine := room{of: &l.b.budget}
+	defer mine.end()
+	stream, resumes := newEvents(body, &mine), 0
 	for {
 		data, err := stream.next()
 		if err == nil {
@@ -180,7 +190,7 @@ func (l *httpLink) receiveEvents(ctx context.Context, body io.Reader, recv recei
 			}
 			continue
 		}
-		if errors.Is(err, errTooLong) {
+		if errors.Is(err, errTooLong) || errors.Is(err, errTooMuch) {
 			return l.b.errorf(ErrInvalidReply, true, "%w", err)
 		}
 		if ctx.Err() != nil {
@@ -199,7 +209,7 @@ func (l *httpLink) receiveEvents(ctx context.Context, body io.Reader, recv recei
 		}
 		defer next.Close()
 		id, retry := stream.id, stream.retry
-		stream = newEvents(next)
+		stream = newEvents(next, &mine)
 		stream.id, stream.retry = id, retry
 	}
 }

@@ -79,12 +79,14 @@ func (c *conn) listen(ctx context.Context, l *httpLink) {
 		}
 		if err == nil {
 			was = true
-			stream := newEvents(body)
+			mine := room{of: &c.b.budget}
+			stream := newEvents(body, &mine)
 			stream.id = id
 			for c.heard(ctx, l, stream) {
 				fruitless = 0
 			}
 			body.Close()
+			mine.end()
 			id = stream.id
 			if stream.retry > 0 {
 				retry = max(resumeDelay, min(stream.retry, longestRetry))

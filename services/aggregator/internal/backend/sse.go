@@ -27,9 +27,12 @@ type events struct {
 	id    string        // of the last complete event, or of a later one that had no data (priming event)
 	retry time.Duration // as the server wishes, 0 if it does not say
 	limit int           // bytes of one event
+	room  *room         // for the largest so far
 }
 
-func newEvents(r io.Reader) *events { return &events{r: bufio.NewReader(r), limit: maxMessage} }
+func newEvents(r io.Reader, room *room) *events {
+	return &events{r: bufio.NewReader(r), limit: maxMessage, room: room}
+}
 
 // next returns the data of the next event, of whatever name: servers give answers names of their own. It is valid until
 // the next call. io.EOF ends the stream. An event that its empty line did not complete is one if its data is whole.
@@ -62,6 +65,9 @@ func (e *events) next() ([]byte, error) {
 			}
 			if len(e.data)+len(value) > e.limit {
 				return nil, errTooLong
+			}
+			if err := e.room.grow(cap(e.line) + len(e.data) + len(value)); err != nil {
+				return nil, err
 			}
 			e.data = append(e.data, value...)
 			hasData = true
@@ -110,6 +116,9 @@ func (e *events) readLine() ([]byte, error) {
 			return nil, errTooLong
 		}
 		if end < 0 {
+			if err := e.room.grow(cap(e.data) + len(e.line) + len(part)); err != nil {
+				return nil, err
+			}
 			e.line = append(e.line, part...)
 			e.r.Discard(len(part))
 			continue

@@ -26,6 +26,7 @@ type ssePipe struct {
 	link   *httpLink // for requests
 	to     *url.URL
 	events *events
+	room   room
 	body   io.Closer
 	cancel context.CancelFunc
 
@@ -61,6 +62,7 @@ func (b *Backend) openSSE(ctx context.Context, u *url.URL) (*ssePipe, error) {
 	p.body = resp.Body
 	fail := func(err error) (*ssePipe, error) {
 		p.Stop()
+		p.room.end()
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK || kindOf(resp) != isEvents {
@@ -70,7 +72,8 @@ func (b *Backend) openSSE(ctx context.Context, u *url.URL) (*ssePipe, error) {
 		}
 		return fail(err)
 	}
-	p.events = newEvents(resp.Body)
+	p.room.of = &b.budget
+	p.events = newEvents(resp.Body, &p.room)
 	first, err := p.events.next()
 	if err != nil {
 		return fail(b.errorf(ErrInvalidReply, false, "the event stream ended before it said where to post: %w", err))
@@ -86,6 +89,7 @@ func (b *Backend) openSSE(ctx context.Context, u *url.URL) (*ssePipe, error) {
 func (p *ssePipe) Read() ([]byte, error) {
 	data, err := p.events.next()
 	if err != nil {
+		p.room.end()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.err == nil {

@@ -11,7 +11,7 @@ import (
 )
 
 func readAll(r io.Reader, limit int) (out []string, e *events, err error) {
-	e = newEvents(r)
+	e = newEvents(r, new(room))
 	if limit > 0 {
 		e.limit = limit
 	}

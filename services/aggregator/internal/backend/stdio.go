@@ -58,7 +58,7 @@ func newPipeLink(b *Backend, c *conn, through pipe, gone string) *pipeLink {
 
 // exchange writes a request and takes from the mailbox what comes for it.
 func (l *pipeLink) exchange(ctx context.Context, out *outgoing, recv receiver) error {
-	box := &mailbox{id: string(out.id), listens: out.listens, wake: make(chan struct{}, 1)}
+	box := &mailbox{id: string(out.id), listens: out.listens, wake: make(chan struct{}, 1), room: room{of: &l.b.budget}}
 	switch out.method {
 	case "tools/call", "prompts/get", "resources/read":
 		box.asks = true
@@ -100,6 +100,7 @@ func (l *pipeLink) remove(box *mailbox) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = slices.DeleteFunc(l.calls, func(b *mailbox) bool { return b == box })
+	box.close()
 }
 
 // read routes the child's messages until its stream ends, which fails all calls at once.
