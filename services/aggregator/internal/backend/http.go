@@ -155,18 +155,19 @@ func (l *httpLink) receiveJSON(resp *http.Response, recv receiver) error {
 	if n > maxMessage {
 		return l.b.errorf(ErrInvalidReply, true, "%w", errTooLong)
 	}
-	reply, err := parse(buf.Bytes())
-	if resp.StatusCode >= 400 && (err != nil || !reply.ErrorSpan.Exists()) { // a proxy's page, not a JSON-RPC error
-		return l.statusError(resp)
+	for _, part := range split(buf.Bytes()) {
+		reply, err := parse(part)
+		if resp.StatusCode >= 400 && (err != nil || !reply.ErrorSpan.Exists()) { // a proxy's page, not a JSON-RPC error
+			return l.statusError(resp)
+		}
+		if err != nil {
+			return l.b.errorf(ErrInvalidReply, true, "reading the answer: %w", err)
+		}
+		if done, err := recv(reply, resp.StatusCode); done || err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return l.b.errorf(ErrInvalidReply, true, "reading the answer: %w", err)
-	}
-	done, err := recv(reply, resp.StatusCode)
-	if err == nil && !done {
-		err = l.b.errorf(ErrInvalidReply, true, "the answer is a %v, not a response", reply.Kind)
-	}
-	return err
+	return l.b.errorf(ErrInvalidReply, true, "the answer has no response")
 }
 
 // receiveEvents reads a stream until the response, resuming it where the server closes it before (HL-8).
@@ -178,15 +179,17 @@ func (l *httpLink) receiveEvents(ctx context.Context, body io.Reader, recv recei
 		data, err := stream.next()
 		if err == nil {
 			resumes = 0
-			reply, err := parse(data)
-			if err != nil && isNoise(data) {
-				continue
-			}
-			if err != nil {
-				return l.b.errorf(ErrInvalidReply, true, "reading an event: %w", err)
-			}
-			if done, err := recv(reply, http.StatusOK); done || err != nil {
-				return err
+			for _, part := range split(data) {
+				reply, err := parse(part)
+				if err != nil && isNoise(part) {
+					continue
+				}
+				if err != nil {
+					return l.b.errorf(ErrInvalidReply, true, "reading an event: %w", err)
+				}
+				if done, err := recv(reply, http.StatusOK); done || err != nil {
+					return err
+				}
 			}
 			continue
 		}

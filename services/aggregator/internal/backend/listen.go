@@ -107,19 +107,21 @@ func (c *conn) heard(ctx context.Context, l *httpLink, stream *events) bool {
 	if err != nil {
 		return false
 	}
-	r, err := parse(data)
-	if err != nil && isNoise(data) {
-		return true
-	}
-	if err != nil {
-		c.b.warn("the backend sent an invalid message on its standalone stream", err)
-		return true
-	}
-	c.unsolicited(l, r, func(r mcpwire.Reply) {
-		if err := c.b.refuse(ctx, l, r); err != nil {
-			c.b.log.Debug("answering a request of the backend", zap.Error(err))
+	for _, part := range split(data) {
+		r, err := parse(part)
+		switch {
+		case err != nil && isNoise(part):
+			continue
+		case err != nil:
+			c.b.warn("the backend sent an invalid message on its standalone stream", err)
+			continue
 		}
-	})
+		c.unsolicited(l, r, func(r mcpwire.Reply) {
+			if err := c.b.refuse(ctx, l, r); err != nil {
+				c.b.log.Debug("answering a request of the backend", zap.Error(err))
+			}
+		})
+	}
 	return true
 }
 

@@ -25,6 +25,19 @@ func parse(msg []byte) (mcpwire.Reply, error) {
 	return mcpwire.ParseReply(fixed)
 }
 
+// split takes a JSON-RPC batch apart, which 2025-03-26 allowed and some servers answer with at any time. What is none is
+// one message.
+func split(text []byte) [][]byte {
+	if start := bytes.TrimLeft(bytes.TrimPrefix(text, byteOrderMark), " \t\r\n"); len(start) == 0 || start[0] != '[' {
+		return [][]byte{text}
+	}
+	parts, err := elements(bytes.TrimPrefix(text, byteOrderMark))
+	if err != nil {
+		return [][]byte{text}
+	}
+	return parts
+}
+
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // isNoise says of text that no message was found in that it was not meant as one: a line of a log, a sign of life.

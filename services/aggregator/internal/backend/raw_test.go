@@ -101,7 +101,6 @@ func TestMisbehaving(t *testing.T) {
 		{"wrong id", mcptest.JSON(`{"jsonrpc":"2.0","id":"other","result":{}}`), ErrInvalidReply},
 		{"two documents", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{}}{}`), ErrInvalidReply},
 		{"not JSON", mcptest.JSON(`<html>`), ErrInvalidReply},
-		{"batch", mcptest.JSON(`[{"jsonrpc":"2.0","id":ID,"result":{}}]`), ErrInvalidReply},
 		{"result twice", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{},"result":{}}`), ErrInvalidReply},
 		{"result is no object", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":[0]}`), ErrInvalidReply},
 		{"unknown resultType", mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{"resultType":"task"}}`), ErrInvalidReply},

@@ -121,14 +121,16 @@ func (l *pipeLink) read() {
 			return
 		}
 		line = bytes.TrimSpace(bytes.TrimPrefix(line, byteOrderMark))
-		reply, err := parse(line)
-		switch {
-		case err == nil:
-			l.route(reply)
-		case isNoise(line):
-			l.b.log.Debug("the server wrote a line that is no message")
-		default:
-			l.misread(line, err)
+		for _, part := range split(line) {
+			reply, err := parse(part)
+			switch {
+			case err == nil:
+				l.route(reply)
+			case isNoise(part):
+				l.b.log.Debug("the server wrote a line that is no message")
+			default:
+				l.misread(part, err)
+			}
 		}
 	}
 }

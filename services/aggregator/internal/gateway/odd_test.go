@@ -110,6 +110,9 @@ var oddMessages = []odd{
 	{name: "no UTF-8", answers: answers{"tools/call": result("\"content\":[{\"type\":\"text\",\"text\":\"ran \xff\"}]")}, call: "ran \uFFFD\""},
 	{name: "a byte order mark", answers: answers{"initialize": mcptest.JSON("\ufeff" + initialized(`"capabilities":{"tools":{}}`).Body)}},
 	{name: "two documents", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":ID,"result":{}}{}`)}, call: "sent an invalid answer"},
+	{name: "a batch", answers: answers{"tools/call": mcptest.JSON(`[{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}},{"jsonrpc":"2.0","id":ID,` + ran + `}]`),
+		"tools/list": mcptest.JSON(` [{"jsonrpc":"2.0","id":ID,"result":{"tools":[` + toolT + `]}}]`)}},
+	{name: "an empty batch", timeout: 5 * time.Second, over: "http", answers: answers{"tools/call": mcptest.JSON(`[]`)}, call: "sent an invalid answer"},
 	{name: "the id of nobody", timeout: 5 * time.Second, over: "http", answers: answers{"tools/call": mcptest.JSON(`{"jsonrpc":"2.0","id":99,` + ran + `}`)}, call: "sent an invalid answer"},
 
 	{name: "lines of a log", over: "stdio", answers: answers{"start": mcptest.JSON("\ufeffready\n{\"level\":\"info\",\"id\":1}\n\n[1]\n{"),
@@ -159,6 +162,7 @@ var oddHTTP = []odd{
 	{name: "CR, no space", answers: stream("data:MESSAGE\r\r")},
 	{name: "lines, comments, a mark", answers: stream("\ufeff: hello\ndata: HEAD\ndata: TAIL\n: x\n\n")},
 	{name: "no end", answers: stream("data: MESSAGE")},
+	{name: "a batch in an event", answers: stream("data: [{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":1}},MESSAGE]\n\n")},
 	{name: "an event with a name", answers: stream("event: ping\ndata: {}\n\nevent: response\ndata: MESSAGE\n\n")},
 	{name: "signs of life", answers: stream("data: ping\n\ndata: {}\n\ndata: MESSAGE\n\n")},
 	{name: "a stream without a type", answers: func() answers {
