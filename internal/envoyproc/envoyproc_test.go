@@ -116,6 +116,7 @@ func TestRenderReplacesEverything(t *testing.T) {
 		hcm := "/static_resources/listeners/" + listener + "/filter_chains/0/filters/0/typed_config"
 		wantDiff = append(wantDiff,
 			hcm+"/access_log/0/typed_config/path=/s/access",
+			hcm+`/local_reply_config/mappers/3/body/inline_string={"jsonrpc":"2.0","error":{"code":-32600,"message":"no such path: the MCP endpoint is /team/mcp"}}`,
 			hcm+"/route_config/virtual_hosts/0/routes/0/match/path=/team/mcp",
 			hcm+"/route_config/virtual_hosts/0/routes/1/match/path=/.well-known/oauth-protected-resource/team/mcp")
 	}

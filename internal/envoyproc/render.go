@@ -39,7 +39,7 @@ type Addresses struct {
 // Render returns config with the addresses replaced. A place that is not found is an error, so that this code and the
 // file cannot drift apart.
 func Render(config []byte, a Addresses) ([]byte, error) {
-	if !strings.HasPrefix(a.Endpoint, "/") || strings.HasSuffix(a.Endpoint, "/") || strings.ContainsAny(a.Endpoint, "?#% ") ||
+	if !strings.HasPrefix(a.Endpoint, "/") || strings.HasSuffix(a.Endpoint, "/") || strings.ContainsAny(a.Endpoint, "?#%\"\\ ") ||
 		strings.HasPrefix(a.Endpoint, "/oauth/") || strings.HasPrefix(a.Endpoint, "/.well-known/") {
 		return nil, fmt.Errorf("endpoint path %q: must start with /, not end with it, and leave /oauth/ and /.well-known/ alone", a.Endpoint)
 	}
@@ -57,6 +57,8 @@ func Render(config []byte, a Addresses) ([]byte, error) {
 			"tls_certificate_sds_secret_configs/server/sds_config/path_config_source/path", a.TLSFile),
 		doc.text(hcm+"access_log/0/typed_config/path", a.AccessLog),
 		doc.text(routes+"mcp/match/path", a.Endpoint),
+		doc.text(hcm+"local_reply_config/mappers/3/body/inline_string",
+			`{"jsonrpc":"2.0","error":{"code":-32600,"message":"no such path: the MCP endpoint is `+a.Endpoint+`"}}`),
 		doc.text(routes+"resource_metadata/match/path", "/.well-known/oauth-protected-resource"+a.Endpoint),
 	}
 	const clusters = "static_resources/clusters/"
