@@ -72,10 +72,10 @@ func (s *Stack) waitService(ctx context.Context, name string, show *progress.Dis
 	defer client.CloseIdleConnections()
 	last, warned := "no answer", false
 	for {
-		if name == "aggregator" {
+		reasons, err := notReady(ctx, client, "/readyz")
+		if name == "aggregator" { // afterwards, so that what made it ready is shown
 			warned = showServers(ctx, client, show, warned)
 		}
-		reasons, err := notReady(ctx, client, "/readyz")
 		switch {
 		case err == nil && reasons == "":
 			show.Set(name, progress.Ready, "")
