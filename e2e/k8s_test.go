@@ -1,16 +1,24 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"vmcp/deploy/k8s"
+	"vmcp/internal/await"
 	"vmcp/internal/browser"
+	"vmcp/internal/child"
 	"vmcp/internal/entrasim"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mcptest"
@@ -24,10 +32,8 @@ import (
 // them out, and serve a sign-in and a call over mutual TLS. Changed are the root of paths and the addresses; and
 // authserver is told where the simulated Entra is.
 func TestPods(t *testing.T) {
-	servers := map[string]*mcptest.HTTP{
-		"github-backend":     mcptest.NewHTTP(t, mcptest.Options{Server: mcptest.GitHub}),
-		"kubernetes-backend": mcptest.NewHTTP(t, mcptest.Options{Server: mcptest.Kubernetes}),
-	}
+	servers := map[string]*mcptest.HTTP{"github-backend": mcptest.NewHTTP(t, mcptest.Options{Server: mcptest.GitHub})}
+	bridge, record := freeAddress(t), filepath.Join(t.TempDir(), "record")
 	c := newCluster(t)
 	https := c.address("gateway", 8443)
 	_, port, _ := net.SplitHostPort(https)
@@ -44,6 +50,7 @@ func TestPods(t *testing.T) {
 		for name, s := range servers {
 			docs = behind(name, s.URL)(docs)
 		}
+		docs = bridged("kubernetes-backend", bridge)(docs)
 		// A value that only the aggregator has.
 		return strings.Replace(docs, "  remoteUrl: "+servers["github-backend"].URL, "  remoteUrl: "+servers["github-backend"].URL+`
   headerForward:
@@ -71,6 +78,7 @@ func TestPods(t *testing.T) {
 		c.secrets["vmcp-tls-"+name] = certificate(t, inside, string(role))
 	}
 	c.more = map[string][]string{"authserver": {"-entra-address=" + entra.URL}}
+	runBridge(t, bridge, certificate(t, inside, string(mtls.RoleBridge("kubernetes-backend"))), filepath.Join(bin, "kubernetes-mcp"), "--record", record)
 	c.run(t)
 
 	pool := x509.NewCertPool()
@@ -117,8 +125,11 @@ func TestPods(t *testing.T) {
 	if a := call("kubernetes-backend_delete_namespace", `{"name":"prod"}`); !denied(a, mcpwire.ItemTool, "kubernetes-backend_delete_namespace") {
 		t.Errorf("a call that a policy forbids: %d %s", a.status, a.body)
 	}
-	if calls := asked(servers["kubernetes-backend"]); len(calls) > 0 {
+	if calls, _ := os.ReadFile(record); len(calls) > 0 {
 		t.Errorf("kubernetes-backend was asked %q", calls)
+	}
+	if a := call("kubernetes-backend_get_pods", `{"namespace":"shop"}`); !a.ok() || !strings.Contains(a.body, "web-7d9c-1") {
+		t.Errorf("a call over the bridge: %d %s", a.status, a.body)
 	}
 	if a := ask("tools/list", "", ""); !strings.Contains(a.body, `"kubernetes-backend_delete_pod"`) || strings.Contains(a.body, "delete_namespace") {
 		t.Errorf("the list: %d %.2000s", a.status, a.body)
@@ -133,6 +144,73 @@ func TestPods(t *testing.T) {
 		if status, err := get("http://" + c.address(app, 8081) + "/metrics"); err != nil || status != 404 {
 			t.Errorf("%s: metrics on the port for probes: %d, %v", app, status, err)
 		}
+	}
+}
+
+// runBridge starts command behind a bridge at address, as deploy/k8s/examples does, with this certificate.
+func runBridge(t *testing.T, address string, cert map[string]string, command ...string) {
+	t.Helper()
+	docs, err := k8s.StdioServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "vmcp-bridge-") // short: a socket is in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range cert {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := k8s.At(docs[0], "spec", "template", "spec")
+	if install := items(pod, "initContainers", "bridge", "args"); len(install) != 1 {
+		t.Errorf("the init container has %v", install)
+	} else if out, err := exec.Command(filepath.Join(bin, "bridge"), strings.Replace(install[0].(string), "/vmcp/", dir+"/", 1)).CombinedOutput(); err != nil {
+		t.Errorf("installing the bridge: %v %s", err, out)
+	}
+	health := freeAddress(t)
+	paths := strings.NewReplacer("-listen=:8443", "-listen="+address, "-health=:8081", "-health="+health, "/run/vmcp/", dir+"/", "/etc/vmcp/mtls", dir)
+	cfg := child.Config{Name: "bridge", Path: filepath.Join(dir, "bridge"), Env: []string{"PATH=" + os.Getenv("PATH")}, Log: filepath.Join(dir, "log")}
+	for _, a := range items(pod, "containers", "files", "args") {
+		cfg.Args = append(cfg.Args, paths.Replace(a.(string)))
+		if a == "--" {
+			break
+		}
+	}
+	cfg.Args = append(cfg.Args, command...)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := child.Run(ctx, cfg); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		if text, _ := os.ReadFile(cfg.Log); t.Failed() {
+			t.Logf("bridge:\n%s", text)
+		}
+		os.RemoveAll(dir)
+	})
+	await.That(t, "the bridge is ready", func() bool {
+		status, err := get("http://" + health + "/readyz")
+		return err == nil && status == 200
+	})
+}
+
+// bridged makes an entry of the packed documents a stdio server that runs behind the bridge at address.
+func bridged(name, address string) edit {
+	return func(docs string) string {
+		all := strings.Split(docs, "\n---\n")
+		for i, d := range all {
+			if strings.Contains(d, "\n  name: "+name+"\n") {
+				all[i] = "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata:\n  name: " + name + "\n  annotations: {vmcp/address: \"" + address +
+					"\"}\nspec: {image: example.com/server:1, transport: stdio, groupRef: {name: engineering-tools}}"
+			}
+		}
+		return strings.Join(all, "\n---\n")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"vmcp/internal/daemon"
 	"vmcp/internal/keyring"
 	"vmcp/internal/mtls"
 	"vmcp/internal/pki"
@@ -27,7 +28,7 @@ type secret struct {
 
 const oneYear = 365 * 24 * time.Hour
 
-const keysHelp = `usage: vmcp keys new seal|session|authserver|tls…
+const keysHelp = `usage: vmcp keys new [-server NAME] seal|session|authserver|tls…
 
 Prints new keys as Kubernetes Secrets:
   seal        what authz decided, on its way to the aggregator
@@ -35,28 +36,35 @@ Prints new keys as Kubernetes Secrets:
   authserver  the state of the authorization server
   tls         a certificate for each role, good for a year; the authority's key is thrown away
 
+With -server, tls also makes the certificate of the bridge beside that MCPServer.
+
 example:
   vmcp keys new seal session authserver tls | kubectl apply -f -
 `
 
 // keys prints new keys as the Secrets that deploy/k8s expects.
 func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "new" { // flags stand behind it
+		args = append(slices.Clone(args[1:]), "new")
+	}
 	fs := flag.NewFlagSet("vmcp keys new", flag.ContinueOnError)
+	var servers daemon.List
+	fs.Var(&servers, "server", "`name` of an MCPServer that runs beside a bridge; may be repeated")
 	kinds, err := parse(fs, keysHelp, args, stdout, stderr)
 	if err != nil {
 		return err
 	}
-	if len(kinds) < 2 || kinds[0] != "new" {
+	if len(kinds) < 2 || kinds[len(kinds)-1] != "new" {
 		return wrongUsage(fs, stderr, "want vmcp keys new, and the kinds of keys")
 	}
 	id := time.Now().UTC().Format("20060102t150405") // the last by name seals
 	var secrets []secret
-	for _, kind := range kinds[1:] {
+	for _, kind := range kinds[:len(kinds)-1] {
 		switch {
 		case slices.Contains([]string{"seal", "session", "authserver"}, kind):
 			secrets = append(secrets, newSecret("vmcp-keys-"+kind, "Opaque", map[string]string{id: keyring.New()}))
 		case kind == "tls":
-			certificates, err := newCertificates(time.Now().Add(oneYear))
+			certificates, err := newCertificates(time.Now().Add(oneYear), servers)
 			if err != nil {
 				return err
 			}
@@ -75,14 +83,18 @@ func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	return out.Close()
 }
 
-// newCertificates makes an authority and signs one certificate for each role.
-func newCertificates(until time.Time) ([]secret, error) {
+// newCertificates makes an authority and signs one certificate for each role, those of bridges included.
+func newCertificates(until time.Time, servers []string) ([]secret, error) {
 	authority, err := pki.New(until)
 	if err != nil {
 		return nil, err
 	}
 	var secrets []secret
-	for _, role := range []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer} {
+	roles := []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer}
+	for _, server := range servers {
+		roles = append(roles, mtls.RoleBridge(server))
+	}
+	for _, role := range roles {
 		c, err := authority.Issue([]string{string(role)})
 		if err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ import (
 // TestKeysNew: what is printed is what the services load.
 func TestKeysNew(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if status := dispatch(t.Context(), []string{"keys", "new", "seal", "session", "authserver", "tls"}, &stdout, &stderr); status != 0 {
+	if status := dispatch(t.Context(), []string{"keys", "new", "-server", "files", "seal", "session", "authserver", "tls"}, &stdout, &stderr); status != 0 {
 		t.Fatalf("status %d: %s", status, stderr.String())
 	}
 	dirs := map[string]string{}
@@ -52,7 +52,7 @@ func TestKeysNew(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("%d different keys, want 3", len(seen))
 	}
-	for _, role := range []string{"envoy", "authz", "aggregator", "authserver"} {
+	for _, role := range []string{"envoy", "authz", "aggregator", "authserver", "files"} {
 		if _, err := mtls.Load(dirs["vmcp-tls-"+role+" kubernetes.io/tls"], zap.NewNop()); err != nil {
 			t.Errorf("%s: %v", role, err)
 		}

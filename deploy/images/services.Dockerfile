@@ -2,13 +2,13 @@
 #
 #   docker build -f deploy/images/services.Dockerfile --target authz -t vmcp-authz:dev .
 #
-# from the root of the repository, with target authz, authserver or aggregator. Envoy runs from its own image,
+# from the root of the repository, with target authz, authserver, aggregator or bridge. Envoy runs from its own image,
 # envoyproxy/envoy:distroless-v1.40.0.
 FROM golang:1.26.8 AS build
 WORKDIR /src
 COPY . .
 ARG VERSION=devel
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ ./services/...
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ ./services/... ./cmd/bridge
 
 # No shell, no packages: the authorities of public servers, and one program that runs as nobody in particular.
 FROM scratch AS base
@@ -26,3 +26,7 @@ ENTRYPOINT ["/authserver"]
 FROM base AS aggregator
 COPY --from=build /out/aggregator /aggregator
 ENTRYPOINT ["/aggregator"]
+
+FROM base AS bridge
+COPY --from=build /out/bridge /bridge
+ENTRYPOINT ["/bridge"]

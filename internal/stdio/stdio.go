@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 const (
@@ -43,6 +44,7 @@ type Config struct {
 	Hide    []string
 	MaxLine int         // bytes of one line from the child; 0: 16 MiB
 	Log     *zap.Logger // stderr of the child, at debug level; nil: none
+	Loud    bool        // stderr at info level
 }
 
 // Process is a running child. Write, Stop, Done and Err are safe for concurrent use, Read is for one goroutine.
@@ -86,8 +88,11 @@ func Start(cfg Config) (*Process, error) {
 		cmd:     exec.Command(cfg.Command[0], cfg.Command[1:]...),
 		maxLine: cfg.MaxLine,
 		writing: make(chan struct{}, 1),
-		tail:    &tail{log: cfg.Log},
+		tail:    &tail{log: cfg.Log, level: zap.DebugLevel},
 		done:    make(chan struct{}),
+	}
+	if cfg.Loud {
+		p.tail.level = zap.InfoLevel
 	}
 	p.cmd.Path, p.cmd.Env = path, environ(cfg.Env)
 	if len(cfg.Hide) > 0 && CanHide() == nil {
@@ -330,7 +335,8 @@ func (p *Process) exits(within time.Duration) bool {
 
 // tail keeps the last lines of stderr.
 type tail struct {
-	log *zap.Logger
+	log   *zap.Logger
+	level zapcore.Level
 
 	mu    sync.Mutex
 	lines []string
@@ -341,7 +347,7 @@ func (t *tail) read(f *os.File) {
 	for {
 		part, err := r.ReadSlice('\n') // a longer line comes in parts
 		if s := strings.TrimRight(string(part), "\r\n"); s != "" {
-			t.log.Debug("stderr", zap.String("line", s))
+			t.log.Log(t.level, "stderr", zap.String("line", s))
 			t.mu.Lock()
 			t.lines = append(t.lines, s)
 			if len(t.lines) > stderrLines {

@@ -94,7 +94,7 @@ func (c *config) spec(gw *gatewayconfig.Gateway) (fleet.Spec, error) {
 // command is the program that stands for a stdio backend's image: by -run, else by the annotation vmcp/command, which
 // gatewayconfig takes on this machine only.
 func (c *config) command(b gatewayconfig.Backend) ([]string, error) {
-	if b.Kind != "MCPServer" {
+	if b.Kind != "MCPServer" || b.URL != "" {
 		return nil, nil
 	}
 	command := c.commands[b.Image]

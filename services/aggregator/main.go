@@ -74,7 +74,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		lists = filepath.Join(cfg.state, "lists")
 	}
 	admin := daemon.NewAdmin()
-	backends := fleet.New(fleet.Config{Lists: lists, ServerInfo: gateway.ServerInfo(), Metrics: backend.NewMetrics(admin.Metrics), Log: log}, first)
+	backends := fleet.New(fleet.Config{Lists: lists, ServerInfo: gateway.ServerInfo(), Identity: identity, Metrics: backend.NewMetrics(admin.Metrics), Log: log}, first)
 	// They outlive ctx: calls that were dispatched finish, and only when the listeners have drained do children and
 	// sessions hear that it is over.
 	defer backends.Close()

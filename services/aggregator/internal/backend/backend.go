@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mtls"
 	"vmcp/internal/version"
 )
 
@@ -42,12 +43,13 @@ const (
 // Config is what New needs. Backend is validated: the URL parses, the transport is known.
 type Config struct {
 	gatewayconfig.Backend
-	Command    []string    // of a stdio backend: the program and its arguments; Backend.Args follow
-	Hide       []string    // paths that no child can reach, see stdio.Config
-	ClientInfo []byte      // our Implementation object as client of backends, JSON; nil: a constant
-	ServerInfo []byte      // our Implementation object toward modern clients (HM-6); nil: none is written
-	Metrics    *Metrics    // nil: none
-	Log        *zap.Logger // nil: none
+	Command    []string       // of a stdio backend: the program and its arguments; Backend.Args follow
+	Hide       []string       // paths that no child can reach, see stdio.Config
+	ClientInfo []byte         // our Implementation object as client of backends, JSON; nil: a constant
+	Identity   *mtls.Identity // of this process, for bridges; nil: none can be reached
+	ServerInfo []byte         // our Implementation object toward modern clients (HM-6); nil: none is written
+	Metrics    *Metrics       // nil: none
+	Log        *zap.Logger    // nil: none
 }
 
 // Backend is one configured MCP server. Safe for concurrent use.

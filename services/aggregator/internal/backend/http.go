@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"vmcp/internal/mcpwire"
+	"vmcp/internal/mtls"
 )
 
 const (
@@ -47,6 +48,12 @@ func newTransport(cfg Config) (http.Header, *http.Transport) {
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(cfg.CABundle)
 		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	if cfg.Bridge {
+		t.Proxy = nil
+		t.DialTLSContext = func(ctx context.Context, _, address string) (net.Conn, error) {
+			return cfg.Identity.DialTLS(ctx, address, mtls.RoleBridge(cfg.Name))
+		}
 	}
 	return header, t
 }

@@ -18,6 +18,7 @@ import (
 
 	"vmcp/internal/decision"
 	"vmcp/internal/gatewayconfig"
+	"vmcp/internal/mtls"
 	"vmcp/services/aggregator/internal/backend"
 	"vmcp/services/aggregator/internal/inventory"
 )
@@ -38,8 +39,9 @@ type State struct {
 
 // Config is what a Fleet needs.
 type Config struct {
-	Lists      string // directory of the last good lists; empty: none are kept
-	ServerInfo []byte // our Implementation object, see backend.Config
+	Lists      string         // directory of the last good lists; empty: none are kept
+	ServerInfo []byte         // our Implementation object, see backend.Config
+	Identity   *mtls.Identity // see backend.Config
 	Metrics    *backend.Metrics
 	Log        *zap.Logger // nil: none
 }
@@ -131,7 +133,7 @@ func (f *Fleet) Apply(spec Spec) {
 func (f *Fleet) adopt(spec Spec) (sources []inventory.Source) {
 	for _, b := range spec.Aggregator.Backends {
 		child := b.Transport == gatewayconfig.TransportStdio
-		cfg := backend.Config{Backend: b, Command: spec.Commands[b.Name], ServerInfo: f.cfg.ServerInfo, Metrics: f.cfg.Metrics, Log: f.cfg.Log}
+		cfg := backend.Config{Backend: b, Command: spec.Commands[b.Name], ServerInfo: f.cfg.ServerInfo, Identity: f.cfg.Identity, Metrics: f.cfg.Metrics, Log: f.cfg.Log}
 		if child {
 			cfg.Hide = spec.Hide
 		}

@@ -228,6 +228,17 @@ func TestRefreshRaceOfReplicas(t *testing.T) {
 	}
 }
 
+// swapped is a token whose first two characters are others, whatever they were.
+func swapped(token string) string {
+	other := func(c byte) string {
+		if c == 'x' {
+			return "y"
+		}
+		return "x"
+	}
+	return other(token[0]) + other(token[1]) + token[2:]
+}
+
 // T06, T07: who may use a refresh token, and for what.
 func TestRefreshRefuses(t *testing.T) {
 	w := newWorld(t, options{})
@@ -240,7 +251,7 @@ func TestRefreshRefuses(t *testing.T) {
 		"another client":   {url.Values{"client_id": {other.id}}, codeInvalidGrant},
 		"wider scope":      {url.Values{"scope": {"openid email"}}, codeInvalidScope},
 		"another resource": {url.Values{"resource": {"https://other.example.com"}}, codeInvalidTarget},
-		"a changed token":  {url.Values{"refresh_token": {"x" + first.RefreshToken[1:]}}, codeInvalidGrant},
+		"a changed token":  {url.Values{"refresh_token": {swapped(first.RefreshToken)}}, codeInvalidGrant},
 		"an access token":  {url.Values{"refresh_token": {first.AccessToken}}, codeInvalidGrant},
 		"no token":         {url.Values{"refresh_token": {""}}, codeInvalidGrant},
 	} {
