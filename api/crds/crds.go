@@ -47,6 +47,7 @@ var kinds = map[string]kind{
 	"MCPRemoteProxy":        {v1beta1.MCPRemoteProxySpec{}, "mcpremoteproxies", []string{"mcprp"}, []object{phase, group, remote, age}},
 	"MCPOIDCConfig":         {v1beta1.MCPOIDCConfigSpec{}, "mcpoidcconfigs", []string{"mcpoidc"}, []object{column("Type", "string", ".spec.type"), age}},
 	"MCPExternalAuthConfig": {v1beta1.MCPExternalAuthConfigSpec{}, "mcpexternalauthconfigs", []string{"mcpexternalauth"}, []object{column("Type", "string", ".spec.type"), age}},
+	"MCPAuthzConfig":        {v1beta1.MCPAuthzConfigSpec{}, "mcpauthzconfigs", []string{"mcpauthz"}, []object{column("Type", "string", ".spec.type"), age}},
 	"MCPToolConfig":         {v1beta1.MCPToolConfigSpec{}, "mcptoolconfigs", []string{"mcptoolconfig"}, []object{age}},
 	"VirtualMCPServer": {v1beta1.VirtualMCPServerSpec{}, "virtualmcpservers", []string{"vmcp", "virtualmcp"}, []object{phase,
 		column("URL", "string", ".status.url"), column("Backends", "integer", ".status.backendCount"), ready, age}},

@@ -16,6 +16,7 @@ var ours = map[string]func() any{
 	"MCPRemoteProxy":        func() any { return new(v1beta1.MCPRemoteProxy) },
 	"MCPOIDCConfig":         func() any { return new(v1beta1.MCPOIDCConfig) },
 	"MCPExternalAuthConfig": func() any { return new(v1beta1.MCPExternalAuthConfig) },
+	"MCPAuthzConfig":        func() any { return new(v1beta1.MCPAuthzConfig) },
 	"MCPToolConfig":         func() any { return new(v1beta1.MCPToolConfig) },
 	"VirtualMCPServer":      func() any { return new(v1beta1.VirtualMCPServer) },
 }
@@ -28,7 +29,7 @@ var core = map[string]func() any{
 
 // later are kinds of the same API group that mean nothing here yet.
 var later = []string{
-	"EmbeddingServer", "MCPAuthzConfig", "MCPRegistry", "MCPTelemetryConfig", "MCPWebhookConfig",
+	"EmbeddingServer", "MCPRegistry", "MCPTelemetryConfig", "MCPWebhookConfig",
 	"VirtualMCPCompositeToolDefinition",
 	"ClusterPlatformRole", "ClusterPlatformRoleBinding", "PlatformRoleBinding", "ToolhiveAuthorizationPolicy",
 }
@@ -93,6 +94,10 @@ var used = map[string][]string{
 		"spec.toolsFilter[]", "spec.toolsOverride.*.name", "spec.toolsOverride.*.description",
 		"spec.toolsOverride.*.annotations",
 	},
+	"MCPAuthzConfig": {
+		"spec.type", "spec.config.policies[]", "spec.config.entities_json", "spec.config.group_claim_name",
+		"spec.config.role_claim_name", "spec.config.group_entity_type",
+	},
 	"VirtualMCPServer": {
 		"spec.groupRef.name", "spec.config.groupRef",
 		"spec.incomingAuth.type", "spec.incomingAuth.oidcConfigRef.name", "spec.incomingAuth.oidcConfigRef.audience",
@@ -101,7 +106,7 @@ var used = map[string][]string{
 		"spec.incomingAuth.authzConfig.configMap.key", "spec.incomingAuth.authzConfig.inline.policies[]",
 		"spec.incomingAuth.authzConfig.inline.entitiesJson", "spec.incomingAuth.authzConfig.groupClaimName",
 		"spec.incomingAuth.authzConfig.roleClaimName", "spec.incomingAuth.authzConfig.groupEntityType",
-		"spec.incomingAuth.authzConfigRef.name", // refused: see policies
+		"spec.incomingAuth.authzConfigRef.name",
 		"spec.outgoingAuth.source", "spec.outgoingAuth.default.type",
 		"spec.outgoingAuth.default.externalAuthConfigRef.name", "spec.outgoingAuth.backends.*.type",
 		"spec.outgoingAuth.backends.*.externalAuthConfigRef.name",

@@ -22,14 +22,18 @@ func (r *resolver) policies(in *v1beta1.IncomingAuthConfig) {
 	const at = "spec.incomingAuth.authzConfig"
 	p := &r.gateway.Authz.Policies
 	*p = Policies{EntitiesJSON: "[]", GroupEntityType: "THVGroup"}
-	if in.AuthzConfigRef != nil {
-		r.server.bad(at+"Ref", "MCPAuthzConfig (%s) is not supported yet; put the policies into authzConfig", in.AuthzConfigRef.Name)
-	}
 	cfg := in.AuthzConfig
-	if cfg == nil {
-		if in.AuthzConfigRef == nil {
-			r.note(r.server, "spec.incomingAuth", "no authzConfig: without a policy every call is denied")
+	switch ref := in.AuthzConfigRef; {
+	case ref != nil && cfg != nil:
+		r.server.bad(at+"Ref", "authzConfig or authzConfigRef, not both: nobody could say which of them decides")
+		return
+	case ref != nil:
+		if d := r.refer(r.server, at+"Ref.name", "MCPAuthzConfig", ref.Name); d != nil {
+			r.sharedPolicies(d)
 		}
+		return
+	case cfg == nil:
+		r.note(r.server, "spec.incomingAuth", "no authzConfig: without a policy every call is denied")
 		return
 	}
 	switch oneOf(r.server, at+".type", cfg.Type, "configMap", "configMap", "inline") {
@@ -56,6 +60,21 @@ func (r *resolver) policies(in *v1beta1.IncomingAuthConfig) {
 	}
 	r.claims(r.server, at+".groupClaimName", cfg.GroupClaimName, at+".roleClaimName", cfg.RoleClaimName,
 		at+".groupEntityType", cfg.GroupEntityType)
+}
+
+// sharedPolicies resolves an MCPAuthzConfig.
+func (r *resolver) sharedPolicies(d *document) {
+	spec := d.object.(*v1beta1.MCPAuthzConfig).Spec
+	if spec.Type == "httpv1" {
+		d.bad("spec.type", "a VirtualMCPServer decides by Cedar: want cedarv1")
+		return
+	}
+	oneOf(d, "spec.type", spec.Type, "", "cedarv1")
+	c := spec.Config
+	r.gateway.Authz.Policies.Texts = texts(d, "spec.config.policies", c.Policies)
+	r.entities(d, "spec.config.entities_json", c.EntitiesJSON)
+	r.claims(d, "spec.config.group_claim_name", c.GroupClaimName, "spec.config.role_claim_name", c.RoleClaimName,
+		"spec.config.group_entity_type", c.GroupEntityType)
 }
 
 // claims takes over what is given; authzConfig's own fields come after those of a ConfigMap and win.
