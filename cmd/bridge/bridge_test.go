@@ -22,6 +22,13 @@ n=0
 while read -r line; do
 id=$(printf '%s' "$line" | sed -n 's/.*"id":\("[a-z0-9]*"\|[0-9]*\).*/\1/p')
 case "$line" in
+*'"server/discover"'*) say '{"jsonrpc":"2.0","id":'"$id"',"result":{"supportedVersions":["2026-07-28"]}}';;
+*'"subscriptions/listen"'*) say '{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":'"$id"'}}}'
+  sub=$id;;
+*'"notifications/cancelled"'*) cancelled=$line;;
+*'"name":"cancelled"'*) say '{"jsonrpc":"2.0","id":'"$id"',"result":'"${cancelled:-null}"'}';;
+*'"name":"change"'*) say '{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":'"$sub"'}}}'
+  say '{"jsonrpc":"2.0","id":'"$id"',"result":{"changed":true}}';;
 *'"initialize"'*) say '{"jsonrpc":"2.0","id":'"$id"',"result":{"protocolVersion":"2025-11-25","capabilities":{}}}';;
 *'"name":"quick"'*) n=$((n+1)); say 'a line of a log'; say '{"jsonrpc":"2.0","id":'"$id"',"result":{"n":'$n'}}';;
 *'"name":"slow"'*) say '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p1","progress":1}}'
@@ -196,6 +203,68 @@ func TestStream(t *testing.T) {
 		t.Error("it is ready while it stops")
 	}
 	s.stopped = make(chan struct{}) // for the end of the test
+}
+
+// TestAlone: requests of 2026-07-28 have a child of their own kind, a subscription gets what it asked for, and whoever goes
+// has cancelled.
+func TestAlone(t *testing.T) {
+	s, c := start(t, 4)
+	child := func(ctx context.Context, method, name, body string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(ctx, method, c.url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(childHeader, name)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	send := func(method, name, body string) string {
+		t.Helper()
+		resp := child(t.Context(), method, name, body)
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, text))
+	}
+	if got := send("POST", "a", `{"jsonrpc":"2.0","id":1,"method":"server/discover"}`); !strings.Contains(got, "2026-07-28") {
+		t.Errorf("discover: %s", got)
+	}
+	for _, tt := range [][2]string{{"a", `"n":1`}, {"a", `"n":2`}, {"b", `"n":1`}} {
+		if got := send("POST", tt[0], call("quick")); !strings.Contains(got, tt[1]) {
+			t.Errorf("child %s: %s, want %s", tt[0], got, tt[1])
+		}
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	listening := child(ctx, "POST", "a", `{"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{}}`)
+	defer listening.Body.Close()
+	events := bufio.NewScanner(listening.Body)
+	next := func(want string) {
+		t.Helper()
+		for events.Scan() && events.Text() == "" {
+		}
+		if !strings.Contains(events.Text(), want) {
+			t.Errorf("the subscription brings %q, want %s", events.Text(), want)
+		}
+	}
+	next("acknowledged")
+	if got := send("POST", "a", call("change")); !strings.Contains(got, `"changed":true`) {
+		t.Errorf("a change: %s", got)
+	}
+	next("list_changed")
+	leave()
+	await.That(t, "it is cancelled", func() bool { return strings.Contains(send("POST", "a", call("cancelled")), `"requestId":9`) })
+	if got := send("GET", "a", ""); !strings.HasPrefix(got, "405") {
+		t.Errorf("GET: %s", got)
+	}
+	if got := send("DELETE", "a", ""); got != "204" || s.find("child a") != nil {
+		t.Errorf("DELETE: %s", got)
+	}
+	if got := send("POST", "a", call("quick")); !strings.Contains(got, `"n":1`) {
+		t.Errorf("a new child: %s", got)
+	}
 }
 
 // TestPlaces: the session that was longest without a call makes room; where all are in calls, nobody's does.

@@ -27,7 +27,11 @@ const (
 	lookIdle  = 10 * time.Second
 )
 
-// server is the Streamable HTTP side (2025-11-25 and older): a session is a child.
+// childHeader names the child that a request of 2026-07-28 is for, which knows no sessions: the aggregator has one for each
+// of its own, and the first request starts it.
+const childHeader = "Vmcp-Child"
+
+// server is the Streamable HTTP side: a session is a child.
 type server struct {
 	command []string
 	hide    []string
@@ -117,7 +121,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the MCP endpoint is "+endpoint, http.StatusNotFound)
 		return
 	}
-	id := r.Header.Get("Mcp-Session-Id")
+	id, child := r.Header.Get("Mcp-Session-Id"), r.Header.Get(childHeader)
+	if id == "" && child != "" {
+		s.alone(w, r, "child "+child)
+		return
+	}
 	c := s.find(id)
 	switch {
 	case id != "" && c == nil:
@@ -139,6 +147,33 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// alone serves a request of 2026-07-28.
+func (s *server) alone(w http.ResponseWriter, r *http.Request, id string) {
+	c := s.find(id)
+	switch {
+	case r.Method == http.MethodDelete:
+		if c != nil {
+			s.mu.Lock()
+			s.drop(c)
+			s.mu.Unlock()
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", "POST, DELETE")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	case c == nil:
+		var err error
+		if c, err = s.open(id); err != nil {
+			s.log.Warn("no child started", zap.Error(err))
+			fail(w, http.StatusServiceUnavailable, nil, -32603, err.Error())
+			return
+		}
+	}
+	s.post(w, r, c)
+}
+
 func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -154,7 +189,7 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 	switch {
 	case c != nil:
 	case e.Method == "initialize" && e.ID != nil:
-		if c, err = s.open(); err != nil {
+		if c, err = s.open(rand.Text()); err != nil {
 			s.log.Warn("no session opened", zap.Error(err))
 			fail(w, http.StatusServiceUnavailable, e.ID, -32603, err.Error())
 			return
@@ -180,6 +215,13 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 	if err = c.write(r.Context(), body); err == nil {
 		err = c.carry(w, r, b, header)
 	}
+	if err != nil && r.Context().Err() != nil && c.alone {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*time.Second)
+		defer cancel()
+		if err := c.write(ctx, []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+string(e.ID)+`}}`)); err != nil {
+			s.log.Debug("a request is not cancelled", zap.Error(err))
+		}
+	}
 	if err != nil && r.Context().Err() == nil {
 		text := err.Error()
 		if ended := c.process.Err(); ended != nil {
@@ -197,7 +239,7 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 
 // open starts the child of a new session. Where all places are taken, the session that was longest without a call makes
 // room.
-func (s *server) open() (*session, error) {
+func (s *server) open(id string) (*session, error) {
 	if err := s.room(); err != nil {
 		return nil, err
 	}
@@ -212,8 +254,13 @@ func (s *server) open() (*session, error) {
 		s.reading.Go(process.Stop)
 		return nil, errStops
 	}
-	c := newSession(rand.Text(), process)
-	s.sessions[c.id] = c
+	if other := s.sessions[id]; other != nil { // another request of it came first
+		s.reading.Go(process.Stop)
+		return other, nil
+	}
+	c := newSession(id, process)
+	c.alone = strings.HasPrefix(id, "child ")
+	s.sessions[id] = c
 	s.reading.Go(func() {
 		c.read(func(line []byte, err error) {
 			s.log.Debug("a line that is no message", zap.ByteString("line", line[:min(len(line), 200)]), zap.Error(err))

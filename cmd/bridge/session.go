@@ -26,7 +26,10 @@ type envelope struct {
 	Params struct {
 		ProtocolVersion string
 		ProgressToken   json.RawMessage
-		Meta            struct{ ProgressToken json.RawMessage } `json:"_meta"`
+		Meta            struct {
+			ProgressToken  json.RawMessage
+			SubscriptionID json.RawMessage `json:"io.modelcontextprotocol/subscriptionId"`
+		} `json:"_meta"`
 	}
 }
 
@@ -76,6 +79,7 @@ func (b *box) nudge() {
 // session is a child and who waits for what it writes.
 type session struct {
 	id      string
+	alone   bool // 2026-07-28: every request stands for itself, and one that nobody waits for is cancelled
 	process *stdio.Process
 
 	mu      sync.Mutex
@@ -123,13 +127,19 @@ func (s *session) read(noise func(line []byte, err error)) {
 	}
 }
 
-// route hands a message to whoever waits for it. Responses name their call by id, progress by token. A request of the
+// route hands a message to whoever waits for it. Responses name their call by id, progress by token, what a subscription
+// brings that by its id. A request of the
 // server is part of the last call in which servers ask, other notices of the last call; what is about lists and watched
 // resources, and all else where there is no such call, is for the stream.
 func (s *session) route(e envelope, msg []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	to := s.notices
+	switch at := slices.IndexFunc(s.calls, func(b *box) bool { return b.id == key(e.Params.Meta.SubscriptionID) }); {
+	case e.Method != "" && e.Params.Meta.SubscriptionID != nil && at >= 0:
+		s.calls[at].put(msg)
+		return
+	}
 	switch e.Method {
 	case "":
 		at := slices.IndexFunc(s.calls, func(b *box) bool { return b.id == key(e.ID) })

@@ -65,6 +65,7 @@ type httpLink struct {
 	wire    mcpwire.Era
 	version string // MCP-Protocol-Version of each request
 	session string // Mcp-Session-Id, empty without
+	child   string // of a bridge, in the modern era: whom its requests are for, see cmd/bridge
 
 	introduction *hello
 }
@@ -82,6 +83,8 @@ func (l *httpLink) request(ctx context.Context, method string, body []byte, extr
 	}
 	if l.session != "" {
 		h["Mcp-Session-Id"] = []string{l.session}
+	} else if l.child != "" {
+		h["Vmcp-Child"] = []string{l.child}
 	}
 	to := l.url
 	if moved := l.b.moved.Load(); moved != nil {
@@ -283,7 +286,7 @@ func (l *httpLink) post(ctx context.Context, body []byte, header http.Header) er
 
 // close ends the session at the backend, which may not know such a thing (405).
 func (l *httpLink) close() {
-	if l.session == "" {
+	if l.session == "" && l.child == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), partingTimeout)

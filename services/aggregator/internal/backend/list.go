@@ -88,7 +88,7 @@ func (b *Backend) List(ctx context.Context) (*Listing, error) {
 func (b *Backend) listAll(ctx context.Context) (*Listing, error) {
 	ctx, clock := newClock(ctx, b.cfg.HealthTimeout, startTimeout+time.Duration(1+len(mcpwire.Kinds))*b.cfg.HealthTimeout) // never wound
 	defer clock.end()
-	if f := b.facts.Load(); f != nil && time.Since(f.at) > probeAgain {
+	if f := b.facts.Load(); f != nil && time.Since(f.at) > b.probeAgain() {
 		b.facts.CompareAndSwap(f, nil)
 		b.lister.drop(nil, whyIdle)
 	}

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -16,14 +17,24 @@ import (
 	"vmcp/internal/mcpwire"
 )
 
-// probeAgain is how long a probe's answer is believed by List: backends upgrade (BR-3).
-const probeAgain = 5 * time.Minute
+// probeAgain is how long a probe's answer is believed by List: backends upgrade (BR-3). That of a bridge costs a child.
+const (
+	probeAgain       = 5 * time.Minute
+	probeBridgeAgain = time.Hour
+)
 
 // longestProbe is how long a server may think about server/discover. Some never answer what they do not know.
 const longestProbe = 10 * time.Second
 
 // legacyVersions are those that a backend may settle on, the one we ask for first.
 var legacyVersions = []string{mcpwire.Version20251125, mcpwire.Version20250618, "2025-03-26", "2024-11-05"}
+
+func (b *Backend) probeAgain() time.Duration {
+	if b.cfg.Bridge {
+		return probeBridgeAgain
+	}
+	return probeAgain
+}
 
 // facts are what a probe found out. At least one era is true.
 type facts struct {
@@ -67,7 +78,7 @@ func (b *Backend) connect(ctx context.Context, c *conn) (link, error) {
 			if l := b.tryLegacy(ctx, u, c, f); l != nil {
 				return l, nil
 			}
-			return &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728, introduction: f.hello}, nil
+			return &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728, introduction: f.hello, child: b.newChild()}, nil
 		}
 		l := &httpLink{b: b, url: u, wire: mcpwire.EraLegacy}
 		err = l.initialize(ctx, c)
@@ -126,10 +137,13 @@ func (b *Backend) era(ctx context.Context, u *url.URL) (*facts, error) {
 	if f := b.facts.Load(); f != nil {
 		return f, nil
 	}
-	l := &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728}
+	l := &httpLink{b: b, url: u, wire: mcpwire.EraModern, version: mcpwire.Version20260728, child: b.newChild()}
 	probing, cancel := context.WithTimeoutCause(ctx, min(b.cfg.Timeout/2, longestProbe), ErrTimeout)
 	defer cancel()
 	f, err := b.discover(probing, l, []byte("1"))
+	if b.cfg.Bridge {
+		b.inBackground(l.close)
+	}
 	if err != nil && ctx.Err() == nil && isOdd(err) {
 		// Servers that know no such method hang, or fail in any way. What initialize says is then what counts.
 		b.log.Debug("the probe of the protocol era proved nothing", zap.Error(err))
@@ -141,6 +155,14 @@ func (b *Backend) era(ctx context.Context, u *url.URL) (*facts, error) {
 	b.log.Debug("probed the protocol era", zap.Bool("modern", f.modern), zap.Bool("legacy", f.legacy))
 	b.facts.Store(f)
 	return f, nil
+}
+
+// newChild names a child of a bridge.
+func (b *Backend) newChild() string {
+	if !b.cfg.Bridge {
+		return ""
+	}
+	return rand.Text()
 }
 
 // isOdd says of a failed probe that another request may fare better: somebody was reached, and did not ask for a login or
