@@ -77,17 +77,21 @@ func Definition(name string, docs map[string]string) ([]byte, error) {
 	for i, v := range v1beta1.Versions {
 		s := schema{docs: docs, names: v == "v1alpha1"}
 		spec := s.of(reflect.TypeOf(k.spec))
+		shape := object{
+			"type": "object", "description": docs[name],
+			"properties": object{
+				"apiVersion": object{"type": "string"}, "kind": object{"type": "string"}, "metadata": object{"type": "object"},
+				"spec":   spec,
+				"status": object{"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+			},
+		}
+		if spec["required"] != nil {
+			shape["required"] = []string{"spec"}
+		}
 		versions = append(versions, object{
 			"name": v, "served": true, "storage": i == 0, "additionalPrinterColumns": k.columns,
 			"subresources": object{"status": object{}},
-			"schema": object{"openAPIV3Schema": object{
-				"type": "object", "description": docs[name], "required": []string{"spec"},
-				"properties": object{
-					"apiVersion": object{"type": "string"}, "kind": object{"type": "string"}, "metadata": object{"type": "object"},
-					"spec":   spec,
-					"status": object{"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-				},
-			}},
+			"schema":       object{"openAPIV3Schema": shape},
 		})
 	}
 	return yaml.Marshal(object{

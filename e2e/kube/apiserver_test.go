@@ -78,7 +78,7 @@ func start(t *testing.T) *cluster {
 	for name, args := range map[string][]string{
 		"etcd": {"--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--listen-client-urls=http://" + etcd, "--advertise-client-urls=http://" + etcd,
 			"--listen-peer-urls=http://" + peers, "--initial-advertise-peer-urls=http://" + peers, "--initial-cluster=default=http://" + peers},
-		"kube-apiserver": {"--etcd-servers=http://" + etcd, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + port,
+		"kube-apiserver": {"--etcd-servers=http://" + etcd, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none", "--secure-port=" + port,
 			"--cert-dir=" + filepath.Join(dir, "certs"), "--token-auth-file=" + filepath.Join(dir, "tokens.csv"), "--authorization-mode=RBAC",
 			"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + accounts, "--service-account-signing-key-file=" + accounts,
 			"--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount"},

@@ -152,7 +152,7 @@ func (c *cluster) testDocuments(t *testing.T) {
 			t.Fatal(err)
 		}
 		load := func(path string) *gatewayconfig.Gateway {
-			g, err := gatewayconfig.Load(gatewayconfig.Source{Paths: []string{path}})
+			g, err := gatewayconfig.Load(gatewayconfig.Source{Paths: []string{path}, Loopback: true})
 			if err != nil {
 				t.Errorf("%s: %v", file, err)
 				return nil
