@@ -25,6 +25,7 @@ type command struct {
 var commands = []command{
 	{"up", "run the gateway of your files on this machine", up},
 	{"validate", "check configuration files and print what they amount to", validate},
+	{"migrate", "say what becomes of documents that ToolHive runs", migrate},
 	{"status", "say how a gateway on this machine does", status},
 	{"tools", "show tools that changed since they were approved, and approve them", tools},
 	{"keys", "print new keys and certificates as Kubernetes Secrets", keys},
