@@ -72,8 +72,10 @@ func (c *cluster) pods() map[string]any {
 	return pods
 }
 
+// containers are those that go on running: not the one that only copies a program.
 func containers(pod any) []any {
-	return append(items(pod, "initContainers"), items(pod, "containers")...)
+	init := slices.DeleteFunc(items(pod, "initContainers"), func(c any) bool { return k8s.At(c, "restartPolicy") == nil })
+	return append(init, items(pod, "containers")...)
 }
 
 func items(v any, path ...string) []any {

@@ -45,7 +45,7 @@ func main() {
 
 func run(ctx context.Context, command []string, log *zap.Logger) error {
 	if *install != "" {
-		return copySelf(*install)
+		return daemon.Install(*install)
 	}
 	if len(command) == 0 {
 		return errors.New("no program given: bridge [flags] -- PROGRAM ARGS…")
@@ -77,20 +77,4 @@ func run(ctx context.Context, command []string, log *zap.Logger) error {
 	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error { return pages.Run(ctx, common, log) })
 	return g.Wait()
-}
-
-// copySelf writes this program to path, executable for everybody.
-func copySelf(path string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	program, err := os.ReadFile(self)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, program, 0o755); err != nil {
-		return fmt.Errorf("-install: %w", err)
-	}
-	return os.Chmod(path, 0o755) // whatever the umask is
 }

@@ -8,7 +8,7 @@ FROM golang:1.26.8 AS build
 WORKDIR /src
 COPY . .
 ARG VERSION=devel
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ ./services/... ./cmd/bridge
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ ./services/... ./cmd/bridge ./cmd/drain
 
 # No shell, no packages: the authorities of public servers, and one program that runs as nobody in particular.
 FROM scratch AS base
@@ -17,6 +17,7 @@ USER 65532:65532
 
 FROM base AS authz
 COPY --from=build /out/authz /authz
+COPY --from=build /out/drain /drain
 ENTRYPOINT ["/authz"]
 
 FROM base AS authserver

@@ -2,6 +2,7 @@ package k8s
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -99,4 +100,10 @@ func examples(t *testing.T) []object {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// installs says of an init container that it only copies its program, and ends.
+func installs(container any) bool {
+	args := list(container, "args")
+	return len(args) == 1 && strings.HasPrefix(fmt.Sprint(At(args[0])), "-install=") && At(container, "restartPolicy") == nil
 }

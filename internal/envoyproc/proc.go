@@ -45,6 +45,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Args: []string{
 			"-c", cfg.File,
 			"--concurrency", strconv.Itoa(max(cfg.Concurrency, 1)),
+			"--drain-time-s", "60", "--drain-strategy", "immediate", // once it is told to drain, see cmd/drain
 			"--disable-hot-restart", // no shared memory: several gateways on one machine
 			"--file-flush-interval-msec", "1000",
 			"--log-level", "warn",
