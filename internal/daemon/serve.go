@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// StopTime bounds a graceful stop: calls in flight get this long, then their connections are cut.
-const StopTime = 10 * time.Second
+// stopTime bounds a graceful stop: calls in flight get this long, then their connections are cut. The flag -stop-time.
+var stopTime = 10 * time.Second
 
 // NewHTTPServer returns a server with limits for h. Its idle time-out is longer than the 60 s of deploy/envoy/envoy.yaml:
 // the side that sends requests must be the one that closes idle connections. Bodies and answers have no deadline here,
@@ -33,7 +33,7 @@ func NewHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
 	}
 }
 
-// ServeHTTP serves on l until ctx ends, then stops within StopTime. It returns nil after a stop that was asked for,
+// ServeHTTP serves on l until ctx ends, then stops within -stop-time. It returns nil after a stop that was asked for,
 // also when it had to cut connections. Handlers of long streams should end when the server shuts down: see
 // http.Server.RegisterOnShutdown.
 func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
@@ -44,7 +44,7 @@ func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 		return fmt.Errorf("serving HTTP on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTime)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	if err := s.Shutdown(stop); err != nil {
 		s.Close()
@@ -55,7 +55,7 @@ func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	return nil
 }
 
-// ServeGRPC serves on l until ctx ends, then stops within StopTime. It returns nil after a stop that was asked for.
+// ServeGRPC serves on l until ctx ends, then stops within -stop-time. It returns nil after a stop that was asked for.
 func ServeGRPC(ctx context.Context, l net.Listener, s *grpc.Server) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
@@ -64,7 +64,7 @@ func ServeGRPC(ctx context.Context, l net.Listener, s *grpc.Server) error {
 		return fmt.Errorf("serving gRPC on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	cut := time.AfterFunc(StopTime, s.Stop)
+	cut := time.AfterFunc(stopTime, s.Stop)
 	defer cut.Stop()
 	s.GracefulStop()
 	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
