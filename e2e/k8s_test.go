@@ -144,6 +144,11 @@ func TestPods(t *testing.T) {
 		if status, err := get("http://" + c.address(app, 8081) + "/metrics"); err != nil || status != 404 {
 			t.Errorf("%s: metrics on the port for probes: %d, %v", app, status, err)
 		}
+		for page, want := range map[string]int{"/metrics": 200, "/debug/pprof/": 404, "/status": 404} {
+			if status, err := get("http://" + c.address(app, 8082) + page); err != nil || status != want {
+				t.Errorf("%s: %s on the port for metrics: %d, %v", app, page, status, err)
+			}
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func (a *Admin) NotReady() []string {
 	return reasons
 }
 
-// Run opens both listeners of f and serves on them until ctx ends.
+// Run opens the listeners of f and serves on them until ctx ends.
 func (a *Admin) Run(ctx context.Context, f Flags, log *zap.Logger) error {
 	l, err := mtls.Listen(f.Admin)
 	if err != nil {
@@ -91,6 +91,7 @@ func (a *Admin) Run(ctx context.Context, f Flags, log *zap.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.Serve(ctx, l, log) })
 	g.Go(func() error { return a.serveHealth(ctx, f.Health, log) })
+	g.Go(func() error { return a.serveMetrics(ctx, f.Metrics, log) })
 	return g.Wait()
 }
 
@@ -125,6 +126,25 @@ func (a *Admin) serveHealth(ctx context.Context, addr string, log *zap.Logger) e
 	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
 }
 
+// serveMetrics answers /metrics on addr, and nothing else, until ctx ends. They name servers and count; no request, person or
+// credential is in them. An empty addr: nothing is served.
+func (a *Admin) serveMetrics(ctx context.Context, addr string, log *zap.Logger) error {
+	if addr == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listening on %s for -metrics: %w", addr, err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.metrics())
+	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
+}
+
+func (a *Admin) metrics() http.Handler {
+	return promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{Registry: a.Metrics})
+}
+
 // Serve serves on l until ctx ends.
 func (a *Admin) Serve(ctx context.Context, l net.Listener, log *zap.Logger) error {
 	mux := http.NewServeMux()
@@ -137,7 +157,7 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, log *zap.Logger) erro
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{Registry: a.Metrics}))
+	mux.Handle("GET /metrics", a.metrics())
 	a.mu.Lock()
 	for pattern, h := range a.pages {
 		mux.Handle(pattern, h)
