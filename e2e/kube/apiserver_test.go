@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,25 +65,29 @@ func start(t *testing.T) *cluster {
 	etcd, peers, api := address(), address(), address()
 	c.url = "https://" + api
 	_, port, _ := strings.Cut(api, ":")
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
+	var stops []func()
 	t.Cleanup(func() {
-		cancel()
-		running.Wait()
+		for _, stop := range slices.Backward(stops) { // the API server before what it keeps everything in
+			stop()
+		}
 		for _, name := range []string{"etcd", "kube-apiserver"} {
 			if text, _ := os.ReadFile(filepath.Join(dir, name+".log")); t.Failed() {
 				t.Logf("%s:\n%s", name, text[max(0, len(text)-2000):])
 			}
 		}
 	})
-	for name, args := range map[string][]string{
-		"etcd": {"--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--listen-client-urls=http://" + etcd, "--advertise-client-urls=http://" + etcd,
+	for _, program := range [][]string{
+		{"etcd", "--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--listen-client-urls=http://" + etcd, "--advertise-client-urls=http://" + etcd,
 			"--listen-peer-urls=http://" + peers, "--initial-advertise-peer-urls=http://" + peers, "--initial-cluster=default=http://" + peers},
-		"kube-apiserver": {"--etcd-servers=http://" + etcd, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none", "--secure-port=" + port,
+		{"kube-apiserver", "--etcd-servers=http://" + etcd, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none", "--secure-port=" + port,
 			"--cert-dir=" + filepath.Join(dir, "certs"), "--token-auth-file=" + filepath.Join(dir, "tokens.csv"), "--authorization-mode=RBAC",
 			"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + accounts, "--service-account-signing-key-file=" + accounts,
 			"--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount"},
 	} {
+		name, args := program[0], program[1:]
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		stops = append(stops, func() { cancel(); running.Wait() })
 		running.Go(func() {
 			cfg := child.Config{Name: name, Path: filepath.Join(programs, name), Args: args, Env: []string{"HOME=" + dir}, Log: filepath.Join(dir, name+".log")}
 			if err := child.Run(ctx, cfg); err != nil {

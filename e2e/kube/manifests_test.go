@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,11 @@ func name(object map[string]any) string {
 	return fmt.Sprint(object["kind"], " ", k8s.At(object, "metadata", "name"))
 }
 
+func list(v any, path ...string) []any {
+	l, _ := k8s.At(v, path...).([]any)
+	return l
+}
+
 func glob(t *testing.T, pattern string) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join(root, pattern))
@@ -52,11 +58,15 @@ func glob(t *testing.T, pattern string) []string {
 }
 
 // TestAPIServer: the API server takes what we ship: our kinds, the manifests, and every document of the examples, none of
-// them with a field that it does not know; and what it gives back is the same gateway.
+// them with a field that it does not know, the pods also where the Pod Security Standard is "restricted"; and what it gives back is the same gateway.
 func TestAPIServer(t *testing.T) {
 	c := start(t)
-	for _, namespace := range []string{"vmcp", "mcp-servers", "documents"} {
-		if status, message := c.create(t, map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace}}, "", ""); status != 201 {
+	for _, namespace := range []string{"vmcp", "mcp-servers", "documents", "restricted"} {
+		labels := map[string]any{}
+		if namespace == "restricted" {
+			labels["pod-security.kubernetes.io/enforce"] = "restricted"
+		}
+		if status, message := c.create(t, map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace, "labels": labels}}, "", ""); status != 201 {
 			t.Fatalf("namespace %s: %d %s", namespace, status, message)
 		}
 	}
@@ -91,6 +101,17 @@ func TestAPIServer(t *testing.T) {
 			}
 			if object["kind"] == "Namespace" {
 				continue // there already
+			}
+			if template := k8s.At(object, "spec", "template", "spec"); template != nil { // a Deployment is taken whatever its pods are
+				spec := maps.Clone(template.(map[string]any))
+				for _, claim := range list(object, "spec", "volumeClaimTemplates") {
+					spec["volumes"] = append(slices.Clone(list(spec, "volumes")), map[string]any{"name": k8s.At(claim, "metadata", "name"),
+						"persistentVolumeClaim": map[string]any{"claimName": "one"}})
+				}
+				pod := map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "one"}, "spec": spec}
+				if status, message := c.create(t, pod, "restricted", "&dryRun=All"); status != 201 {
+					t.Errorf("a pod of %s where pods are restricted: %d %s", name(object), status, message)
+				}
 			}
 			if status, message := c.create(t, object, namespace, "&dryRun=All"); status != 201 {
 				t.Errorf("%s: %d %s", name(object), status, message)
