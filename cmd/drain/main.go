@@ -102,7 +102,7 @@ func (e envoy) open(ctx context.Context) (int, error) {
 	}
 	_, number, ok := bytes.Cut(bytes.TrimSpace(body), []byte(": "))
 	if !ok {
-		return 0, errors.New("Envoy does not count requests: is its statistics prefix mcp?")
+		return 0, errors.New("the requests of Envoy are not counted: is its statistics prefix mcp?")
 	}
 	return strconv.Atoi(string(number))
 }
