@@ -17,6 +17,10 @@ var update = flag.Bool("update", false, "write the definitions anew")
 // TestCurrent: what is installed is what the types say.
 func TestCurrent(t *testing.T) {
 	docs := descriptions(t)
+	list, err := os.ReadFile("../../deploy/k8s/operator/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range Kinds() {
 		want, err := Definition(name, docs)
 		if err != nil {
@@ -27,6 +31,9 @@ func TestCurrent(t *testing.T) {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if !bytes.Contains(list, []byte("- crds/"+filepath.Base(path)+"\n")) {
+			t.Errorf("kustomization.yaml does not list %s", filepath.Base(path))
 		}
 		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s is not current (%v): go test ./api/crds -update", path, err)
