@@ -133,6 +133,14 @@ data: {"jsonrpc":"2.0","id":7,"result":{"slow":true}}`},
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
+	page, err := http.NewRequest("POST", c.url, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"initialize"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page.Header.Set("Origin", "https://evil.example")
+	if resp, err := http.DefaultClient.Do(page); err != nil || resp.StatusCode != 403 {
+		t.Errorf("a web page: %v, %v", resp, err)
+	}
 	other := c.open()
 	if got := c.send("DELETE", other, ""); got != "204" {
 		t.Errorf("DELETE: %s", got)

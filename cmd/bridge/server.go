@@ -121,6 +121,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the MCP endpoint is "+endpoint, http.StatusNotFound)
 		return
 	}
+	if r.Header.Get("Origin") != "" { // no client of a bridge is a web page, and one could reach it on loopback (HT-1)
+		http.Error(w, "pages may not use this", http.StatusForbidden)
+		return
+	}
 	id, child := r.Header.Get("Mcp-Session-Id"), r.Header.Get(childHeader)
 	if id == "" && child != "" {
 		s.alone(w, r, "child "+child)
