@@ -15,7 +15,7 @@ import (
 // childFacts are what the starts of a server's children have shown.
 type childFacts struct {
 	era  atomic.Uint32 // mcpwire.Era of those for modern clients; 0: not known
-	took atomic.Int64  // time.Duration that the first start took, to its introduction; 0: not known
+	took atomic.Int64  // time.Duration that the last start took, to its introduction; 0: not known
 }
 
 // startChild runs the server for c and introduces us.
@@ -73,17 +73,20 @@ func (b *Backend) meetChild(ctx context.Context, c *conn, asks, spare bool) (l *
 		return nil, ended, err
 	}
 	if !warm {
-		b.child.took.CompareAndSwap(0, int64(time.Since(began)))
+		b.child.took.Store(int64(max(time.Since(began), 1))) // the first may have downloaded the server
 	}
 	return l, false, nil
 }
+
+// longestStart is what of a slow start a probe waits for.
+const longestStart = 20 * time.Second
 
 // discoverFirst says whether the child speaks to modern clients. One that speaks to both can ask such clients something
 // only where nobody has sent initialize (BR-6); one that knows no such method, or never answers, is told initialize next.
 func (l *pipeLink) discoverFirst(ctx context.Context) bool {
 	if l.b.child.era.Load() == 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, min(l.b.cfg.Timeout/2, longestProbe)+2*time.Duration(l.b.child.took.Load()), ErrTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, min(l.b.cfg.Timeout/2, longestProbe)+min(2*time.Duration(l.b.child.took.Load()), longestStart), ErrTimeout)
 		defer cancel()
 	}
 	l.wire.Store(uint32(mcpwire.EraModern))
