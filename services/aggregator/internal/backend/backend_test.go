@@ -7,8 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
+	"vmcp/internal/await"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/internal/mcptest"
 	"vmcp/internal/mcpwire"
@@ -26,7 +26,7 @@ func start(t testing.TB, cfg Config) *Backend {
 		cfg.Name = "secret-backend"
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = 10 * time.Second
+		cfg.Timeout = await.Limit
 	}
 	b := New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
