@@ -136,14 +136,14 @@ func TestProgress(t *testing.T) {
 				Progress      int
 			}
 		}
-		if got := s.next(t); json.Unmarshal([]byte(got), &m) != nil || m.Method != "notifications/progress" || m.Params.ProgressToken != "tok" || m.Params.Progress != i+1 {
+		if got := s.message(t); json.Unmarshal([]byte(got), &m) != nil || m.Method != "notifications/progress" || m.Params.ProgressToken != "tok" || m.Params.Progress != i+1 {
 			t.Errorf("event %d: %s", i, got)
 		}
 	}
-	if got := s.next(t); !strings.Contains(got, `"id":"p"`) || !strings.Contains(got, "done") {
+	if got := s.message(t); !strings.Contains(got, `"id":"p"`) || !strings.Contains(got, "done") {
 		t.Errorf("the result: %s", got)
 	}
-	if got := s.next(t); got != "end" {
+	if got := s.message(t); got != "end" {
 		t.Errorf("after the result: %s", got)
 	}
 	for name, want := range map[string]string{"Cache-Control": "no-cache", "X-Accel-Buffering": "no"} {
@@ -244,7 +244,7 @@ func TestElicit(t *testing.T) {
 		Method string
 		Params struct{ Message string }
 	}
-	if got := s.next(t); json.Unmarshal([]byte(got), &q) != nil || q.Method != "elicitation/create" || q.Params.Message != "a asks: Really?" || string(q.ID) != `"vmcp-1"` {
+	if got := s.message(t); json.Unmarshal([]byte(got), &q) != nil || q.Method != "elicitation/create" || q.Params.Message != "a asks: Really?" || string(q.ID) != `"vmcp-1"` {
 		t.Fatalf("the question: %s", got)
 	}
 	reply := func(caller, session, id string) int {
@@ -264,7 +264,7 @@ func TestElicit(t *testing.T) {
 	if got := reply("ann", id, string(q.ID)); got != 202 {
 		t.Errorf("the answer: %d, want 202", got)
 	}
-	if got := s.next(t); !strings.Contains(got, "answer: accept") || !strings.Contains(got, `"id":5`) {
+	if got := s.message(t); !strings.Contains(got, "answer: accept") || !strings.Contains(got, `"id":5`) {
 		t.Errorf("the result: %s", got)
 	}
 	// Once is enough.
@@ -301,7 +301,7 @@ func TestElicitGone(t *testing.T) {
 	w := newWorld(t, map[string]*mcptest.HTTP{"a": h})
 	id := w.open(t, "ann", `{"elicitation":{}}`)
 	s := w.stream(t, legacy(id, "1", "tools/call", toolCall("a_echo")))
-	if got := s.next(t); !strings.Contains(got, "notifications/message") {
+	if got := s.message(t); !strings.Contains(got, "notifications/message") {
 		t.Fatalf("%s", got)
 	}
 	s.cancel()

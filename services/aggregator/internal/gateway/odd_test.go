@@ -202,33 +202,38 @@ var oddVersions = []odd{
 // good server beside it, which is listed and answers all the while.
 func TestOdd(t *testing.T) {
 	setFor(t, &pageSize, 20_000)
+	for kind, list := range map[string][]odd{"d": oddDefinitions, "m": oddMessages, "h": oddHTTP, "v": oddVersions} {
+		t.Run(kind, func(t *testing.T) { testOdd(t, kind, list) })
+	}
+}
+
+// testOdd puts the servers of one list behind one gateway.
+func testOdd(t *testing.T, kind string, list []odd) {
 	backends := map[string]backend.Config{"good": overHTTP(mcptest.NewHTTP(t, mcptest.Options{}).URL)}
 	rows := map[string]odd{}
-	for kind, list := range map[string][]odd{"d": oddDefinitions, "m": oddMessages, "h": oddHTTP, "v": oddVersions} {
-		for i, row := range list {
-			said := answers{"tools/list": result(`"tools":[` + toolT + `]`), "tools/call": result(`"content":[{"type":"text","text":"ran"}]`)}
-			for method, answer := range row.answers {
-				said[method] = answer
+	for i, row := range list {
+		said := answers{"tools/list": result(`"tools":[` + toolT + `]`), "tools/call": result(`"content":[{"type":"text","text":"ran"}]`)}
+		for method, answer := range row.answers {
+			said[method] = answer
+		}
+		eras := map[string]mcptest.Era{"h": mcptest.Legacy}
+		if _, opens := said["initialize"]; !opens && (kind == "d" || kind == "m") {
+			eras["n"] = mcptest.Modern
+		}
+		for suffix, era := range eras {
+			if row.over == "stdio" {
+				continue
 			}
-			eras := map[string]mcptest.Era{"h": mcptest.Legacy}
-			if _, opens := said["initialize"]; !opens && (kind == "d" || kind == "m") {
-				eras["n"] = mcptest.Modern
-			}
-			for suffix, era := range eras {
-				if row.over == "stdio" {
-					continue
-				}
-				name := fmt.Sprintf("%s%d%s", kind, i, suffix)
-				config := overHTTP(mcptest.NewRaw(t, era, said).URL)
-				config.Timeout = row.timeout
-				backends[name], rows[name] = config, row
-			}
-			if row.over != "http" && kind != "h" {
-				name := fmt.Sprintf("%s%ds", kind, i)
-				variable, value := mcptest.NewScript(t, said)
-				backends[name], rows[name] = backend.Config{Command: []string{filepath.Join(programs, "script-mcp")}, Backend: gatewayconfig.Backend{Timeout: row.timeout,
-					Transport: gatewayconfig.TransportStdio, Env: map[string]secret.Value{variable: secret.Value(value)}}}, row
-			}
+			name := fmt.Sprintf("%s%d%s", kind, i, suffix)
+			config := overHTTP(mcptest.NewRaw(t, era, said).URL)
+			config.Timeout = row.timeout
+			backends[name], rows[name] = config, row
+		}
+		if row.over != "http" && kind != "h" {
+			name := fmt.Sprintf("%s%ds", kind, i)
+			variable, value := mcptest.NewScript(t, said)
+			backends[name], rows[name] = backend.Config{Command: []string{filepath.Join(programs, "script-mcp")}, Backend: gatewayconfig.Backend{Timeout: row.timeout,
+				Transport: gatewayconfig.TransportStdio, Env: map[string]secret.Value{variable: secret.Value(value)}}}, row
 		}
 	}
 	w := startWorld(t, backends)

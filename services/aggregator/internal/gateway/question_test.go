@@ -199,11 +199,11 @@ func TestUnsolicited(t *testing.T) {
 
 	s := w.get(t, id, nil)
 	send(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`)
-	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`; got != want {
+	if got, want := s.message(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://hello"}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	send(`{"jsonrpc":"2.0","id":"q2","method":"elicitation/create","params":{"x":1.0}}`)
-	if got, want := s.next(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"elicitation/create","params":{"x":1.0}}`; got != want {
+	if got, want := s.message(t), `{"jsonrpc":"2.0","id":"vmcp-1","method":"elicitation/create","params":{"x":1.0}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := w.send(t, ask{session: id, body: `{"jsonrpc":"2.0","id":"vmcp-1","result":{"role":"assistant"}}`}); got.status != 202 {
@@ -224,7 +224,7 @@ func TestUnsolicited(t *testing.T) {
 	for _, uri := range []string{"test://secret", "-", "", "test://mine"} {
 		send(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"` + uri + `"}}`)
 	}
-	if got := s.next(t); !strings.Contains(got, "test://mine") {
+	if got := s.message(t); !strings.Contains(got, "test://mine") {
 		t.Errorf("delivered %s, want only what the caller may read", got)
 	}
 	w.judgeBy(func(*gatewayv1.PermittedRequest) (*gatewayv1.PermittedResponse, error) {
@@ -239,7 +239,7 @@ func TestUnsolicited(t *testing.T) {
 		return nil, status.Error(codes.Unauthenticated, "revoked")
 	})
 	send(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
-	if got := s.next(t); got != "end" {
+	if got := s.message(t); got != "end" {
 		t.Errorf("after a refusal: %s, want the end and nothing that authz did not answer for", got)
 	}
 }

@@ -54,7 +54,7 @@ func TestReplacedBackend(t *testing.T) {
 		t.Fatal(got)
 	}
 	modern := w.stream(t, listen(`"l"`, `"resourceSubscriptions":["test://a"]`))
-	modern.next(t) // acknowledged
+	modern.message(t) // acknowledged
 	await.That(t, "both watch", func() bool { return was.Count("resources/subscribe", "test://a") == 2 })
 	call := make(chan answer, 1)
 	go func() { call <- w.send(t, legacy(id, "3", "tools/call", toolCall("a_slow"))) }()
@@ -64,7 +64,7 @@ func TestReplacedBackend(t *testing.T) {
 	await.That(t, "both watch there", func() bool { return is.Count("resources/subscribe", "test://a") == 2 })
 	await.That(t, "the level is told there", func() bool { return is.Count("logging/setLevel", "") > 0 })
 	is.Push(t, sessionOf(is, "logging/setLevel"), updated)
-	if got := stream.next(t); got != updated {
+	if got := stream.message(t); got != updated {
 		t.Errorf("the legacy client hears %s", got)
 	}
 	for _, r := range is.Requests() {
@@ -72,7 +72,7 @@ func TestReplacedBackend(t *testing.T) {
 			is.Push(t, r.Header.Get("Mcp-Session-Id"), updated)
 		}
 	}
-	if got := modern.next(t); !strings.Contains(got, "resources/updated") {
+	if got := modern.message(t); !strings.Contains(got, "resources/updated") {
 		t.Errorf("the modern client hears %s", got)
 	}
 

@@ -88,7 +88,7 @@ func TestKeepAlive(t *testing.T) {
 	setFor(t, &keepAlive, 5*time.Millisecond)
 	w := newWorld(t, map[string]*mcptest.HTTP{"a": mcptest.NewHTTP(t, mcptest.Options{})})
 	streams := map[string]*events{"GET": w.get(t, w.open(t, "ann", "{}"), nil), "listen": w.stream(t, listen("1", allLists))}
-	if got := streams["listen"].next(t); !strings.Contains(got, "acknowledged") {
+	if got := streams["listen"].message(t); !strings.Contains(got, "acknowledged") {
 		t.Errorf("listen begins with %s", got)
 	}
 	// alive reads comments until authz was asked for both streams, some more times.
@@ -128,21 +128,21 @@ func TestExpiry(t *testing.T) {
 	a := listen("1", allLists)
 	a.change = soon
 	sub := w.stream(t, a)
-	sub.next(t)
-	if got := get.next(t); got != "end" {
+	sub.message(t)
+	if got := get.message(t); got != "end" {
 		t.Errorf("GET: %s, want its end", got)
 	}
-	if got, want := sub.next(t), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":1}}}`; got != want {
+	if got, want := sub.message(t), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":1}}}`; got != want {
 		t.Errorf("listen: %s, want %s", got, want)
 	}
-	if got := sub.next(t); got != "end" {
+	if got := sub.message(t); got != "end" {
 		t.Errorf("listen after its result: %s", got)
 	}
 	// A token without end: anonymous.
 	forever := w.get(t, w.open(t, "ann", "{}"), func(d *gatewayv1.Decision) { d.ExpiresAt = 0 })
 	w.Stop()
 	w.Stop()
-	if got := forever.next(t); got != "end" {
+	if got := forever.message(t); got != "end" {
 		t.Errorf("after Stop: %s, want the end", got)
 	}
 }
@@ -153,12 +153,12 @@ func TestReplaced(t *testing.T) {
 	id := w.open(t, "ann", "{}")
 	first, other := w.get(t, id, nil), w.get(t, w.open(t, "ann", "{}"), nil)
 	second := w.get(t, id, nil)
-	if got := first.next(t); got != "end" {
+	if got := first.message(t); got != "end" {
 		t.Errorf("the older stream: %s, want its end", got)
 	}
 	w.offer(t, "a", listing([]string{"new"}, []string{"greet"}, []string{"test://hello"}, []string{"test://items/{id}"}))
 	for name, s := range map[string]*events{"the newer": second, "another session's": other} {
-		if got := s.next(t); !strings.Contains(got, "tools/list_changed") {
+		if got := s.message(t); !strings.Contains(got, "tools/list_changed") {
 			t.Errorf("%s stream: %s, want list_changed", name, got)
 		}
 	}
@@ -176,7 +176,7 @@ func TestDeleteEndsStream(t *testing.T) {
 	if got := w.send(t, ask{verb: "DELETE", session: id}); got.status != 204 {
 		t.Errorf("DELETE: %d, want 204", got.status)
 	}
-	if got := s.next(t); got != "end" {
+	if got := s.message(t); got != "end" {
 		t.Errorf("the stream: %s, want its end", got)
 	}
 	wait(t, a.arrived, is("DELETE"))
@@ -199,8 +199,8 @@ func TestListChanged(t *testing.T) {
 	w.offer(t, "a", base())
 	get, sub := w.get(t, w.open(t, "ann", "{}"), nil), w.stream(t, listen(`"s"`, allLists))
 	some := w.stream(t, listen("2", `"promptsListChanged":true,"toolsListChanged":false`))
-	sub.next(t)
-	some.next(t)
+	sub.message(t)
+	some.message(t)
 
 	// Whatever came too much comes out at the next check, at the latest at the end.
 	check := func(what string, s *events, meta string, want ...string) {
@@ -269,7 +269,7 @@ func TestListen(t *testing.T) {
 	} {
 		s := w.stream(t, listen(tt.id, tt.asked))
 		want := `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{` + tt.honoured + `},"_meta":{"io.modelcontextprotocol/subscriptionId":` + tt.id + `}}}`
-		if got := s.next(t); got != want {
+		if got := s.message(t); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 		s.cancel()

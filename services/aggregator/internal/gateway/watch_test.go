@@ -39,7 +39,7 @@ func TestListenToResources(t *testing.T) {
 	})
 	s := w.stream(t, listen(`"l"`, `"resourceSubscriptions":["test://secret","test://a","test://deaf","test://none","test://a"]`))
 	const meta = `"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}`
-	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{"resourceSubscriptions":["test://a"]},`+meta+`}}`; got != want {
+	if got, want := s.message(t), `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{"resourceSubscriptions":["test://a"]},`+meta+`}}`; got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
 	}
 	var session string
@@ -53,7 +53,7 @@ func TestListenToResources(t *testing.T) {
 	for _, uri := range []string{"test://secret", "test://a"} {
 		h.Push(t, session, `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"`+uri+`","_meta":{"v":1}}}`)
 	}
-	if got, want := s.next(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://a","_meta":{"io.modelcontextprotocol/subscriptionId":"l","v":1}}}`; got != want {
+	if got, want := s.message(t), `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://a","_meta":{"io.modelcontextprotocol/subscriptionId":"l","v":1}}}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	s.cancel()
