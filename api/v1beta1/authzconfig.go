@@ -14,15 +14,9 @@ type MCPAuthzConfigSpec struct {
 	Config AuthorizerConfig `json:"config,omitzero"`
 }
 
-// AuthorizerConfig has the options of Cedar under the names of CedarOptions, and those of the other type.
+// AuthorizerConfig has the options of Cedar, and those of the other type.
 type AuthorizerConfig struct {
-	Policies                []string `json:"policies,omitempty"`
-	EntitiesJSON            string   `json:"entities_json,omitempty"`
-	GroupClaimName          string   `json:"group_claim_name,omitempty"`
-	RoleClaimName           string   `json:"role_claim_name,omitempty"`
-	GroupEntityType         string   `json:"group_entity_type,omitempty"`
-	PrimaryUpstreamProvider string   `json:"primary_upstream_provider,omitempty"`
-	MultiValuedClaims       []string `json:"multi_valued_claims,omitempty"`
+	CedarOptions
 
 	HTTP         any `json:"http,omitempty"`
 	Context      any `json:"context,omitempty"`

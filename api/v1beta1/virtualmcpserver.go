@@ -69,7 +69,7 @@ type CedarV1 struct {
 
 // CedarOptions are the fields of AuthzConfig and InlineAuthzConfig under their older names.
 type CedarOptions struct {
-	Policies                []string `json:"policies"`
+	Policies                []string `json:"policies,omitempty"`
 	EntitiesJSON            string   `json:"entities_json,omitempty"`
 	GroupClaimName          string   `json:"group_claim_name,omitempty"`
 	RoleClaimName           string   `json:"role_claim_name,omitempty"`

@@ -44,9 +44,6 @@ example:
 
 // keys prints new keys as the Secrets that deploy/k8s expects.
 func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "new" { // flags stand behind it
-		args = append(slices.Clone(args[1:]), "new")
-	}
 	fs := flag.NewFlagSet("vmcp keys new", flag.ContinueOnError)
 	var servers daemon.List
 	fs.Var(&servers, "server", "`name` of an MCPServer that runs beside a bridge; may be repeated")
@@ -54,12 +51,12 @@ func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if len(kinds) < 2 || kinds[len(kinds)-1] != "new" {
+	if len(kinds) < 2 || kinds[0] != "new" {
 		return wrongUsage(fs, stderr, "want vmcp keys new, and the kinds of keys")
 	}
 	id := time.Now().UTC().Format("20060102t150405") // the last by name seals
 	var secrets []secret
-	for _, kind := range kinds[:len(kinds)-1] {
+	for _, kind := range kinds[1:] {
 		switch {
 		case slices.Contains([]string{"seal", "session", "authserver"}, kind):
 			secrets = append(secrets, newSecret("vmcp-keys-"+kind, "Opaque", map[string]string{id: keyring.New()}))

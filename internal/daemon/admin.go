@@ -98,13 +98,6 @@ func (a *Admin) Run(ctx context.Context, f Flags, log *zap.Logger) error {
 // serveHealth answers /livez and /readyz on addr, a TCP address that the kubelet reaches, until ctx ends. Nothing else
 // is there, and no reason is told: that goes to the log, once for each change. An empty addr: nothing is served.
 func (a *Admin) serveHealth(ctx context.Context, addr string, log *zap.Logger) error {
-	if addr == "" {
-		return nil
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listening on %s for -health: %w", addr, err)
-	}
 	var mu sync.Mutex
 	told := ""
 	mux := http.NewServeMux()
@@ -123,22 +116,27 @@ func (a *Admin) serveHealth(ctx context.Context, addr string, log *zap.Logger) e
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
+	return servePlain(ctx, "-health", addr, mux, log)
 }
 
 // serveMetrics answers /metrics on addr, and nothing else, until ctx ends. They name servers and count; no request, person or
 // credential is in them. An empty addr: nothing is served.
 func (a *Admin) serveMetrics(ctx context.Context, addr string, log *zap.Logger) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.metrics())
+	return servePlain(ctx, "-metrics", addr, mux, log)
+}
+
+// servePlain serves h on the TCP address of a flag, for other machines, until ctx ends.
+func servePlain(ctx context.Context, flag, addr string, h http.Handler, log *zap.Logger) error {
 	if addr == "" {
 		return nil
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("listening on %s for -metrics: %w", addr, err)
+		return fmt.Errorf("listening on %s for %s: %w", addr, flag, err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", a.metrics())
-	return ServeHTTP(ctx, l, NewHTTPServer(mux, log))
+	return ServeHTTP(ctx, l, NewHTTPServer(h, log))
 }
 
 func (a *Admin) metrics() http.Handler {

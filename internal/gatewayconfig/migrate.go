@@ -54,32 +54,26 @@ var differences = []difference{
 		change: "a page asks for consent before a client is let in; roles are those that Entra names at sign-in and at each refresh, and stand in our token; `sub` is another identifier; sessions can be revoked within seconds; the state is on disk and survives a restart",
 		reason: "the token that decides is one that we have verified and signed"},
 	{kind: "VirtualMCPServer", pattern: "spec.authServerConfig.signingKeySecretRefs", absent: true,
-		change: "a key is made once and kept, so tokens outlive a restart; there it is lost with the pod",
-		reason: ""},
+		change: "a key is made once and kept, so tokens outlive a restart; there it is lost with the pod"},
 	{kind: "VirtualMCPServer", pattern: "spec.authServerConfig.storage",
 		change: "not used: sign-ins are kept in a database of the authorization server, encrypted where they hold tokens",
 		reason: "there Redis holds tokens in the clear"},
 	{kind: "VirtualMCPServer", pattern: "spec.config.operational.timeouts",
-		change: "it counts: the time of a call in which nothing moves, progress begins it anew; there calls are cut after about 30 s whatever it says",
-		reason: ""},
+		change: "it counts: the time of a call in which nothing moves, progress begins it anew; there calls are cut after about 30 s whatever it says"},
 	{kind: "VirtualMCPServer", pattern: "spec.config.operational.failureHandling.partialFailureMode", value: "fail",
-		change: "it counts: while one server is failing every list is an error; there it is read and does nothing. Take it out, or write best_effort, for lists of what there is",
-		reason: ""},
+		change: "it counts: while one server is failing every list is an error; there it is read and does nothing. Take it out, or write best_effort, for lists of what there is"},
 	{kind: "VirtualMCPServer", pattern: "spec.config.operational.failureHandling.circuitBreaker",
 		change: "calls that fail open it, as well as health checks",
 		reason: "there only health checks do, so calls go on failing"},
 	{kind: "VirtualMCPServer", pattern: "spec.config.audit",
-		change: "not used: there is always an audit trail, of each decision with the policies that made it",
-		reason: ""},
+		change: "not used: there is always an audit trail, of each decision with the policies that made it"},
 	{kind: "VirtualMCPServer", pattern: "spec.sessionStorage",
 		change: "not used: a session id carries what any replica needs to go on with it",
 		reason: "no Redis has to run"},
 	{kind: "MCPOIDCConfig", pattern: "spec.inline.jwksAllowPrivateIP",
-		change: "needed only for an issuer elsewhere: our own keys are not fetched over the network",
-		reason: ""},
+		change: "needed only for an issuer elsewhere: our own keys are not fetched over the network"},
 	{kind: "MCPOIDCConfig", pattern: "spec.inline.insecureAllowHTTP",
-		change: "needed only for an issuer elsewhere, and not under `vmcp up` on loopback",
-		reason: ""},
+		change: "needed only for an issuer elsewhere, and not under `vmcp up` on loopback"},
 }
 
 // inPolicies are what texts of policies say that means something else.
@@ -122,27 +116,23 @@ func Migrate(src Source) *Migration {
 }
 
 func (m *Migration) compare(d *document) {
-	told := map[int]bool{}
-	for i, row := range differences {
-		if row.kind != d.kind || !row.absent {
-			continue
-		}
-		if !slices.ContainsFunc(d.fields, func(f *field) bool { return f.pattern == row.pattern || below(f.pattern, row.pattern) }) && d.has(parentPath(row.pattern)) {
+	for _, row := range differences {
+		there := func(f *field) bool { return f.pattern == row.pattern || below(f.pattern, row.pattern) }
+		if row.kind == d.kind && row.absent && d.mayHave(row.pattern) && !slices.ContainsFunc(d.fields, there) {
 			m.differ(d, d.at(row.pattern).line, row.pattern, row.change, row.reason)
 		}
-		told[i] = true
 	}
+	told := map[int]bool{} // once for all elements of a list
 	for _, f := range d.fields {
 		if isOneOf(silent, f.pattern) {
 			continue
 		}
 		same := isOneOf(used[d.kind], f.pattern)
 		for i, row := range differences {
-			if row.kind != d.kind || told[i] || f.pattern != row.pattern || row.value != "" && f.node.Value != row.value {
-				continue
+			if row.kind == d.kind && !row.absent && !told[i] && f.pattern == row.pattern && (row.value == "" || f.node.Value == row.value) {
+				told[i], same = true, false
+				m.differ(d, f.line, f.path, row.change, row.reason)
 			}
-			told[i], same = true, false
-			m.differ(d, f.line, f.path, row.change, row.reason)
 		}
 		if strings.HasSuffix(f.pattern, "policies[]") {
 			for _, p := range inPolicies {
@@ -157,9 +147,10 @@ func (m *Migration) compare(d *document) {
 	}
 }
 
-// has says whether a field is there, or it is the document.
-func (d *document) has(path string) bool {
-	return path == "" || path == "spec" || d.byPath[path] != nil || strings.HasPrefix(path, "spec.config")
+// mayHave says whether what the field would stand in is there, or is spec.config, which nobody has to write.
+func (d *document) mayHave(path string) bool {
+	parent := parentPath(path)
+	return parent == "spec.config" || d.byPath[parent] != nil
 }
 
 func (m *Migration) differ(d *document, line int, field, change, reason string) {

@@ -70,11 +70,7 @@ func (r *resolver) sharedPolicies(d *document) {
 		return
 	}
 	oneOf(d, "spec.type", spec.Type, "", "cedarv1")
-	c := spec.Config
-	r.gateway.Authz.Policies.Texts = texts(d, "spec.config.policies", c.Policies)
-	r.entities(d, "spec.config.entities_json", c.EntitiesJSON)
-	r.claims(d, "spec.config.group_claim_name", c.GroupClaimName, "spec.config.role_claim_name", c.RoleClaimName,
-		"spec.config.group_entity_type", c.GroupEntityType)
+	r.cedarOptions(d, "spec.config", &spec.Config.CedarOptions)
 }
 
 // claims takes over what is given; authzConfig's own fields come after those of a ConfigMap and win.
@@ -196,9 +192,12 @@ func (r *resolver) cedar(d *document) {
 		d.bad("cedar", "required")
 		return
 	}
-	c := spec.Cedar
-	r.gateway.Authz.Policies.Texts = texts(d, "cedar.policies", c.Policies)
-	r.entities(d, "cedar.entities_json", c.EntitiesJSON)
-	r.claims(d, "cedar.group_claim_name", c.GroupClaimName, "cedar.role_claim_name", c.RoleClaimName,
-		"cedar.group_entity_type", c.GroupEntityType)
+	r.cedarOptions(d, "cedar", spec.Cedar)
+}
+
+func (r *resolver) cedarOptions(d *document, at string, c *v1beta1.CedarOptions) {
+	r.gateway.Authz.Policies.Texts = texts(d, at+".policies", c.Policies)
+	r.entities(d, at+".entities_json", c.EntitiesJSON)
+	r.claims(d, at+".group_claim_name", c.GroupClaimName, at+".role_claim_name", c.RoleClaimName,
+		at+".group_entity_type", c.GroupEntityType)
 }

@@ -25,7 +25,7 @@ func check(cfg *Config, gw *gatewayconfig.Gateway) error {
 			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
 		}
 	}
-	if host, _, _ := net.SplitHostPort(cfg.Listen); gw.Authz.Anonymous && !cfg.Anonymous && !loopback.Host(host) {
+	if gw.Authz.Anonymous && !cfg.Anonymous && !loopback.Address(cfg.Listen) {
 		return fmt.Errorf("incomingAuth.type is anonymous, and others than programs of this machine reach %s: they could call every permitted tool; listen on 127.0.0.1, have people sign in, or accept that with --allow-anonymous", cfg.Listen)
 	}
 	if cfg.EntraSim && gw.AuthServer == nil {

@@ -68,7 +68,7 @@ type Entry struct {
 	Prepared *policy.Prepared
 	// Declared are the top-level argument names, by their folded form and by themselves.
 	Declared map[string]string
-	// Definition is the digest of what clients get of it.
+	// Definition is the digest of its definition, as the backend wrote it.
 	Definition string
 }
 
