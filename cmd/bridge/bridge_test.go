@@ -275,6 +275,11 @@ func TestAlone(t *testing.T) {
 	}
 }
 
+func inCall(c *session) bool {
+	since, _ := c.idleSince()
+	return since.IsZero()
+}
+
 // TestPlaces: the session that was longest without a call makes room; where all are in calls, nobody's does.
 func TestPlaces(t *testing.T) {
 	s, c := start(t, 2)
@@ -294,7 +299,7 @@ func TestPlaces(t *testing.T) {
 				resp.Body.Close()
 			}
 		}()
-		await.That(t, "the call runs", func() bool { return s.find(id).callsSince().IsZero() })
+		await.That(t, "the call runs", func() bool { return inCall(s.find(id)) })
 	}
 	want := `503 application/json {"error":{"code":-32603,"message":"all 2 sessions are in calls"},"id":1,"jsonrpc":"2.0"}`
 	if got := c.send("POST", "", `{"jsonrpc":"2.0","id":1,"method":"initialize"}`); got != want {
@@ -305,7 +310,7 @@ func TestPlaces(t *testing.T) {
 		t.Error("a session in a call was ended")
 	}
 	cancel()
-	await.That(t, "the calls have ended", func() bool { return !s.find(a).callsSince().IsZero() && !s.find(d).callsSince().IsZero() })
+	await.That(t, "the calls have ended", func() bool { return !inCall(s.find(a)) && !inCall(s.find(d)) })
 	s.reap(time.Now().Add(time.Hour))
 	if s.find(a) != nil {
 		t.Error("an idle session is kept")

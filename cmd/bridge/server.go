@@ -7,16 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"vmcp/internal/mcpwire"
 	"vmcp/internal/stdio"
 )
 
@@ -83,10 +82,17 @@ func (s *server) reap(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.sessions {
-		if since := c.idleSince(); !since.IsZero() && now.Sub(since) >= s.idle {
+		if since, followed := c.idleSince(); !since.IsZero() && !followed && now.Sub(since) >= s.idle {
 			s.drop(c)
 		}
 	}
+}
+
+// end is drop for those who do not hold mu.
+func (s *server) end(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(c)
 }
 
 // drop ends a session. Callers hold mu.
@@ -141,9 +147,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodGet:
 		s.stream(w, r, c)
 	case r.Method == http.MethodDelete:
-		s.mu.Lock()
-		s.drop(c)
-		s.mu.Unlock()
+		s.end(c)
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		w.Header().Set("Allow", "GET, POST, DELETE")
@@ -157,9 +161,7 @@ func (s *server) alone(w http.ResponseWriter, r *http.Request, id string) {
 	switch {
 	case r.Method == http.MethodDelete:
 		if c != nil {
-			s.mu.Lock()
-			s.drop(c)
-			s.mu.Unlock()
+			s.end(c)
 		}
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -171,7 +173,7 @@ func (s *server) alone(w http.ResponseWriter, r *http.Request, id string) {
 		var err error
 		if c, err = s.open(id); err != nil {
 			s.log.Warn("no child started", zap.Error(err))
-			fail(w, http.StatusServiceUnavailable, nil, -32603, err.Error())
+			fail(w, http.StatusServiceUnavailable, nil, mcpwire.CodeInternal, err.Error())
 			return
 		}
 	}
@@ -186,28 +188,27 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 	}
 	var e envelope
 	if err := json.Unmarshal(body, &e); err != nil || e.Method == "" && e.ID == nil {
-		fail(w, http.StatusBadRequest, nil, -32700, "the body is no JSON-RPC message; batches are not taken")
+		fail(w, http.StatusBadRequest, nil, mcpwire.CodeParse, "the body is no JSON-RPC message; batches are not taken")
 		return
 	}
-	header := http.Header{}
 	switch {
 	case c != nil:
 	case e.Method == "initialize" && e.ID != nil:
 		if c, err = s.open(rand.Text()); err != nil {
 			s.log.Warn("no session opened", zap.Error(err))
-			fail(w, http.StatusServiceUnavailable, e.ID, -32603, err.Error())
+			fail(w, http.StatusServiceUnavailable, e.ID, mcpwire.CodeInternal, err.Error())
 			return
 		}
-		header.Set("Mcp-Session-Id", c.id)
+		w.Header().Set("Mcp-Session-Id", c.id)
 	case e.ID != nil:
-		fail(w, http.StatusBadRequest, e.ID, -32601, "a session is opened by initialize")
+		fail(w, http.StatusBadRequest, e.ID, mcpwire.CodeMethodNotFound, "a session is opened by initialize")
 		return
 	default:
 		http.Error(w, "Mcp-Session-Id is missing", http.StatusBadRequest)
 		return
 	}
 	if e.Method == "" || e.ID == nil { // a response, a notification
-		if err := c.write(r.Context(), body); err != nil {
+		if err := c.process.Write(r.Context(), body); err != nil {
 			http.Error(w, "the server does not read", http.StatusBadGateway)
 			return
 		}
@@ -216,13 +217,13 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 	}
 	b := c.begin(e)
 	defer c.finish(b)
-	if err = c.write(r.Context(), body); err == nil {
-		err = c.carry(w, r, b, header)
+	if err = c.process.Write(r.Context(), body); err == nil {
+		err = c.carry(w, r, b)
 	}
 	if err != nil && r.Context().Err() != nil && c.alone {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*time.Second)
 		defer cancel()
-		if err := c.write(ctx, []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+string(e.ID)+`}}`)); err != nil {
+		if err := c.process.Write(ctx, []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+string(e.ID)+`}}`)); err != nil {
 			s.log.Debug("a request is not cancelled", zap.Error(err))
 		}
 	}
@@ -231,13 +232,12 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *session) {
 		if ended := c.process.Err(); ended != nil {
 			text = ended.Error()
 		}
+		w.Header().Del("Mcp-Session-Id")
 		s.log.Warn("a call was not answered", zap.String("method", e.Method), zap.String("error", text))
 		http.Error(w, strings.ToValidUTF8(text, ""), http.StatusBadGateway)
 	}
 	if e.Method == "initialize" && err != nil {
-		s.mu.Lock()
-		s.drop(c)
-		s.mu.Unlock()
+		s.end(c)
 	}
 }
 
@@ -297,11 +297,17 @@ func (s *server) room() error {
 		return errStops
 	}
 	if len(s.sessions)+s.starting >= s.most {
-		idle := slices.DeleteFunc(slices.Collect(maps.Values(s.sessions)), func(c *session) bool { return c.callsSince().IsZero() })
-		if len(idle) == 0 {
+		var longest *session
+		var since time.Time
+		for _, c := range s.sessions {
+			if idle, _ := c.idleSince(); !idle.IsZero() && (longest == nil || idle.Before(since)) {
+				longest, since = c, idle
+			}
+		}
+		if longest == nil {
 			return fmt.Errorf("all %d sessions are in calls", s.most)
 		}
-		s.drop(slices.MinFunc(idle, func(a, b *session) int { return a.callsSince().Compare(b.callsSince()) }))
+		s.drop(longest)
 	}
 	s.starting++
 	return nil
@@ -311,7 +317,7 @@ func (s *server) room() error {
 func (s *server) stream(w http.ResponseWriter, r *http.Request, c *session) {
 	taken := c.follow()
 	defer c.unfollow(taken)
-	out := newEvents(w, nil)
+	out := newEvents(w)
 	alive := time.NewTicker(keepAlive)
 	defer alive.Stop()
 	for {
@@ -356,13 +362,10 @@ func fail(w http.ResponseWriter, status int, id json.RawMessage, code int, messa
 	w.Write(body)
 }
 
-func copyHeader(w http.ResponseWriter, header http.Header) { maps.Copy(w.Header(), header) }
-
 // events writes server-sent events.
 type events struct{ w http.ResponseWriter }
 
-func newEvents(w http.ResponseWriter, header http.Header) *events {
-	copyHeader(w, header)
+func newEvents(w http.ResponseWriter) *events {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(http.StatusOK)

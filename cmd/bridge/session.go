@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"vmcp/internal/mcpwire"
 	"vmcp/internal/stdio"
 )
 
@@ -24,9 +24,8 @@ type envelope struct {
 	ID     json.RawMessage
 	Method string
 	Params struct {
-		ProtocolVersion string
-		ProgressToken   json.RawMessage
-		Meta            struct {
+		ProgressToken json.RawMessage
+		Meta          struct {
 			ProgressToken  json.RawMessage
 			SubscriptionID json.RawMessage `json:"io.modelcontextprotocol/subscriptionId"`
 		} `json:"_meta"`
@@ -128,39 +127,32 @@ func (s *session) read(noise func(line []byte, err error)) {
 }
 
 // route hands a message to whoever waits for it. Responses name their call by id, progress by token, what a subscription
-// brings that by its id. A request of the
-// server is part of the last call in which servers ask, other notices of the last call; what is about lists and watched
-// resources, and all else where there is no such call, is for the stream.
+// brings that by its id. A request of the server is part of the last call in which servers ask, other notices of the last
+// call; what is about lists and watched resources, and all else where there is no such call, is for the stream.
 func (s *session) route(e envelope, msg []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	to := s.notices
-	switch at := slices.IndexFunc(s.calls, func(b *box) bool { return b.id == key(e.Params.Meta.SubscriptionID) }); {
-	case e.Method != "" && e.Params.Meta.SubscriptionID != nil && at >= 0:
-		s.calls[at].put(msg)
-		return
+	callOf := func(id json.RawMessage) *box {
+		return s.find(func(b *box) bool { return id != nil && b.id == key(id) })
 	}
-	switch e.Method {
-	case "":
-		at := slices.IndexFunc(s.calls, func(b *box) bool { return b.id == key(e.ID) })
-		switch {
-		case at >= 0:
-			to = s.calls[at]
-			to.ended = true
-		case string(e.ID) == "null" && len(s.calls) == 1: // of a request that it could not read
+	to := s.notices
+	switch subscription := callOf(e.Params.Meta.SubscriptionID); {
+	case e.Method == "":
+		if to = callOf(e.ID); to == nil && string(e.ID) == "null" && len(s.calls) == 1 { // of a request that it could not read
 			to = s.calls[0]
-			to.ended = true
-		default:
-			return // of a call that has ended
 		}
-	case "notifications/progress":
-		at := slices.IndexFunc(s.calls, func(b *box) bool { return b.token != "" && b.token == key(e.Params.ProgressToken) })
-		if at < 0 {
+		if to == nil { // of a call that has ended
 			return
 		}
-		to = s.calls[at]
-	case "notifications/resources/updated", "notifications/tools/list_changed", "notifications/prompts/list_changed",
-		"notifications/resources/list_changed":
+		to.ended = true
+	case subscription != nil:
+		to = subscription
+	case e.Method == "notifications/progress":
+		token := key(e.Params.ProgressToken)
+		if to = s.find(func(b *box) bool { return b.token != "" && b.token == token }); to == nil {
+			return
+		}
+	case e.Method == "notifications/resources/updated", mcpwire.IsListChanged(e.Method):
 	default:
 		for _, b := range s.calls {
 			if !b.ended && (e.ID == nil || b.asks) {
@@ -169,6 +161,14 @@ func (s *session) route(e envelope, msg []byte) {
 		}
 	}
 	to.put(msg)
+}
+
+// find is the first call that ok says yes of, or nil. Callers hold mu.
+func (s *session) find(ok func(b *box) bool) *box {
+	if at := slices.IndexFunc(s.calls, ok); at >= 0 {
+		return s.calls[at]
+	}
+	return nil
 }
 
 // end tells everybody that the child is gone.
@@ -217,24 +217,14 @@ func (s *session) unfollow(taken <-chan struct{}) {
 	}
 }
 
-// idleSince is since when nobody calls or follows; the zero time: somebody does.
-func (s *session) idleSince() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.calls) > 0 || s.reader {
-		return time.Time{}
-	}
-	return s.used
-}
-
-// callsSince is since when nobody calls, also where somebody follows.
-func (s *session) callsSince() time.Time {
+// idleSince is since when nobody calls, and whether somebody follows; the zero time: somebody calls.
+func (s *session) idleSince() (since time.Time, followed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.calls) > 0 {
-		return time.Time{}
+		return time.Time{}, s.reader
 	}
-	return s.used
+	return s.used, s.reader
 }
 
 // take empties a box: what came, whether that was all, and whether the child is gone or too much waited.
@@ -245,16 +235,13 @@ func (s *session) take(b *box) (messages [][]byte, done, gone bool) {
 	return messages, b.ended, s.ended || b.lost
 }
 
-// write sends one message of the client to the child.
-func (s *session) write(ctx context.Context, msg []byte) error { return s.process.Write(ctx, msg) }
-
 // carry writes what comes to b as the answer to a request: JSON where the response is all that comes, an event stream
 // where something comes before it, or nothing for keepAlive.
-func (s *session) carry(w http.ResponseWriter, r *http.Request, b *box, header http.Header) error {
+func (s *session) carry(w http.ResponseWriter, r *http.Request, b *box) error {
 	var stream *events
 	begin := func() {
 		if stream == nil {
-			stream = newEvents(w, header)
+			stream = newEvents(w)
 		}
 	}
 	alive := time.NewTicker(keepAlive)
@@ -273,7 +260,6 @@ func (s *session) carry(w http.ResponseWriter, r *http.Request, b *box, header h
 		}
 		messages, done, gone := s.take(b)
 		if done && stream == nil && len(messages) == 1 {
-			copyHeader(w, header)
 			w.Header().Set("Content-Type", "application/json")
 			_, err := w.Write(messages[0])
 			return err
