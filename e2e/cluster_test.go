@@ -79,8 +79,7 @@ func containers(pod any) []any {
 }
 
 func items(v any, path ...string) []any {
-	l, _ := k8s.At(v, path...).([]any)
-	return slices.Clone(l)
+	return slices.Clone(k8s.List(v, path...))
 }
 
 // address is where this test lets a port of an application's pod be.

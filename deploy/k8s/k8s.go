@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 
 	"go.yaml.in/yaml/v3"
@@ -27,19 +28,16 @@ func Resources() ([]map[string]any, error) {
 		return nil, err
 	}
 	var all []map[string]any
-	named, _ := At(kustomization[0], "resources").([]any)
-	for _, r := range named {
+	for _, r := range List(kustomization[0], "resources") {
 		docs, err := documents("base/" + fmt.Sprint(r))
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, docs...)
 	}
-	generators, _ := At(kustomization[0], "configMapGenerator").([]any)
-	for _, g := range generators {
+	for _, g := range List(kustomization[0], "configMapGenerator") {
 		data := map[string]any{}
-		named, _ := At(g, "files").([]any)
-		for _, f := range named {
+		for _, f := range List(g, "files") {
 			text, err := files.ReadFile("base/" + fmt.Sprint(f))
 			if err != nil {
 				return nil, err
@@ -54,9 +52,11 @@ func Resources() ([]map[string]any, error) {
 // StdioServer are the objects of examples/stdio-server.yaml.
 func StdioServer() ([]map[string]any, error) { return documents("examples/stdio-server.yaml") }
 
-// documents are those of one file of base.
-func documents(name string) ([]map[string]any, error) {
-	text, err := files.ReadFile(name)
+func documents(name string) ([]map[string]any, error) { return Documents(files, name) }
+
+// Documents are those of one file.
+func Documents(in fs.FS, name string) ([]map[string]any, error) {
+	text, err := fs.ReadFile(in, name)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +70,12 @@ func documents(name string) ([]map[string]any, error) {
 		}
 		docs = append(docs, doc)
 	}
+}
+
+// List is the sequence that At finds.
+func List(v any, path ...string) []any {
+	l, _ := At(v, path...).([]any)
+	return l
 }
 
 // At follows keys of mappings, and names or indexes ("0") of sequences; nil where there is nothing.

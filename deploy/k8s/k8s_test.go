@@ -61,11 +61,6 @@ func TestEnvoyFiles(t *testing.T) {
 
 type object = map[string]any
 
-func list(v any, path ...string) []any {
-	l, _ := At(v, path...).([]any)
-	return l
-}
-
 func text(v any, path ...string) string {
 	s, _ := At(v, path...).(string)
 	return s
@@ -87,11 +82,11 @@ func TestNothingForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var there, named []string
-	for _, r := range list(kustomization[0], "resources") {
+	for _, r := range List(kustomization[0], "resources") {
 		named = append(named, "base/"+r.(string))
 	}
-	for _, g := range list(kustomization[0], "configMapGenerator") {
-		for _, f := range list(g, "files") {
+	for _, g := range List(kustomization[0], "configMapGenerator") {
+		for _, f := range List(g, "files") {
 			named = append(named, "base/"+f.(string))
 		}
 	}
@@ -144,8 +139,8 @@ func TestPods(t *testing.T) {
 		for _, field := range []string{"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} {
 			want(pod, nil, field)
 		}
-		volumes := list(pod, "volumes")
-		for _, c := range list(w, "spec", "volumeClaimTemplates") {
+		volumes := List(pod, "volumes")
+		for _, c := range List(w, "spec", "volumeClaimTemplates") {
 			volumes = append(volumes, object{"name": text(c, "metadata", "name")})
 		}
 		for _, v := range volumes {
@@ -157,7 +152,7 @@ func TestPods(t *testing.T) {
 			}
 		}
 		mounted := map[string]bool{}
-		for _, c := range append(list(pod, "initContainers"), list(pod, "containers")...) {
+		for _, c := range append(List(pod, "initContainers"), List(pod, "containers")...) {
 			want(c, false, "securityContext", "allowPrivilegeEscalation")
 			want(c, true, "securityContext", "readOnlyRootFilesystem")
 			want(c, []string{"ALL"}, "securityContext", "capabilities", "drop")
@@ -169,7 +164,7 @@ func TestPods(t *testing.T) {
 				}
 			}
 			var paths []string
-			for _, m := range list(c, "volumeMounts") {
+			for _, m := range List(c, "volumeMounts") {
 				mounted[text(m, "name")] = true
 				paths = append(paths, text(m, "mountPath"))
 				if At(volumes, text(m, "name")) == nil {
@@ -178,12 +173,12 @@ func TestPods(t *testing.T) {
 			}
 			for _, p := range []string{"startupProbe", "readinessProbe", "livenessProbe"} {
 				for _, how := range []string{"httpGet", "tcpSocket"} {
-					if probe := At(c, p, how); probe != nil && At(list(c, "ports"), text(probe, "port")) == nil {
+					if probe := At(c, p, how); probe != nil && At(List(c, "ports"), text(probe, "port")) == nil {
 						t.Errorf("%s: %s asks port %q, which %s does not have", name, p, text(probe, "port"), text(c, "name"))
 					}
 				}
 			}
-			for _, a := range list(c, "args") {
+			for _, a := range List(c, "args") {
 				flag, value, _ := strings.Cut(a.(string), "=")
 				path := strings.TrimPrefix(value, "unix:")
 				if strings.HasPrefix(path, "/") && flag != "-secrets" && !slices.ContainsFunc(paths, func(m string) bool { return path == m || strings.HasPrefix(path, m+"/") }) {
@@ -212,7 +207,7 @@ func TestAddresses(t *testing.T) {
 	served := map[string]bool{}
 	for _, s := range kind(all, "Service") {
 		app := text(s, "spec", "selector", "app")
-		for _, p := range list(s, "spec", "ports") {
+		for _, p := range List(s, "spec", "ports") {
 			address := fmt.Sprintf("%s:%v", text(s, "metadata", "name"), At(p, "port"))
 			target := At(p, "targetPort")
 			number, ok := ports(all, app)[fmt.Sprint(target)]
@@ -231,12 +226,12 @@ func TestAddresses(t *testing.T) {
 	var named []string
 	for _, w := range kind(all, "Deployment", "StatefulSet") {
 		pod := At(w, "spec", "template", "spec")
-		for _, c := range append(list(pod, "initContainers"), list(pod, "containers")...) {
-			for _, a := range list(c, "args") {
+		for _, c := range append(List(pod, "initContainers"), List(pod, "containers")...) {
+			for _, a := range List(c, "args") {
 				switch flag, value, _ := strings.Cut(a.(string), "="); {
 				case !strings.Contains(value, ":") || strings.HasPrefix(value, "unix:"):
 				case strings.HasPrefix(value, ":"):
-					if !slices.ContainsFunc(list(c, "ports"), func(p any) bool { return fmt.Sprintf(":%v", At(p, "containerPort")) == value }) {
+					if !slices.ContainsFunc(List(c, "ports"), func(p any) bool { return fmt.Sprintf(":%v", At(p, "containerPort")) == value }) {
 						t.Errorf("%s: %s is not among the ports of %s", flag, value, text(c, "name"))
 					}
 				default:
@@ -268,8 +263,8 @@ func ports(all []object, app string) map[string]any {
 	found := map[string]any{}
 	for _, w := range kind(all, "Deployment", "StatefulSet") {
 		pod := At(w, "spec", "template", "spec")
-		for _, c := range append(list(pod, "initContainers"), list(pod, "containers")...) {
-			for _, p := range list(c, "ports") {
+		for _, c := range append(List(pod, "initContainers"), List(pod, "containers")...) {
+			for _, p := range List(c, "ports") {
 				if text(w, "spec", "template", "metadata", "labels", "app") == app {
 					found[text(p, "name")] = At(p, "containerPort")
 				}
@@ -284,7 +279,7 @@ func TestNetwork(t *testing.T) {
 	all := resources(t)
 	policies := kind(all, "NetworkPolicy")
 	if !slices.ContainsFunc(policies, func(p object) bool {
-		return len(At(p, "spec", "podSelector").(object)) == 0 && len(list(p, "spec", "policyTypes")) == 2 && At(p, "spec", "ingress") == nil && At(p, "spec", "egress") == nil
+		return len(At(p, "spec", "podSelector").(object)) == 0 && len(List(p, "spec", "policyTypes")) == 2 && At(p, "spec", "ingress") == nil && At(p, "spec", "egress") == nil
 	}) {
 		t.Fatal("no policy denies everything")
 	}
@@ -294,10 +289,10 @@ func TestNetwork(t *testing.T) {
 			if selected := At(p, "spec", "podSelector", "matchLabels", "app"); selected != app {
 				continue
 			}
-			for _, rule := range list(p, "spec", direction) {
-				from := list(rule, side)
+			for _, rule := range List(p, "spec", direction) {
+				from := List(rule, side)
 				peers := len(from) == 0 || slices.ContainsFunc(from, func(f any) bool { return text(f, "podSelector", "matchLabels", "app") == peer })
-				if peers && slices.ContainsFunc(list(rule, "ports"), func(p any) bool { return At(p, "port") == name || At(p, "port") == ports(all, target)[name] }) {
+				if peers && slices.ContainsFunc(List(rule, "ports"), func(p any) bool { return At(p, "port") == name || At(p, "port") == ports(all, target)[name] }) {
 					return true
 				}
 			}
@@ -372,8 +367,8 @@ func TestDocuments(t *testing.T) {
 		var mounted []string
 		for _, w := range kind(resources(t), "Deployment", "StatefulSet") {
 			pod := At(w, "spec", "template", "spec")
-			for _, c := range append(list(pod, "initContainers"), list(pod, "containers")...) {
-				for _, m := range list(c, "volumeMounts") {
+			for _, c := range append(List(pod, "initContainers"), List(pod, "containers")...) {
+				for _, m := range List(c, "volumeMounts") {
 					if text(m, "mountPath") == "/etc/vmcp/secrets/"+filepath.Dir(s.secret) {
 						mounted = append(mounted, text(w, "metadata", "name"))
 						if got := text(At(pod, "volumes", text(m, "name")), "secret", "secretName"); got != filepath.Dir(s.secret) {

@@ -33,7 +33,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	var images []string
-	for _, image := range list(own, "images") {
+	for _, image := range List(own, "images") {
 		images = append(images, text(image, "name"))
 		if !strings.Contains(manifests.String(), "image: "+text(image, "name")+":") {
 			t.Errorf("README.md replaces the image %s, which no pod has", text(image, "name"))
@@ -42,7 +42,7 @@ func TestReadme(t *testing.T) {
 	if want := []string{"vmcp-authz", "vmcp-authserver", "vmcp-aggregator"}; !slices.Equal(images, want) {
 		t.Errorf("README.md replaces the images %v, want %v", images, want)
 	}
-	for _, generated := range list(own, "configMapGenerator") {
+	for _, generated := range List(own, "configMapGenerator") {
 		if !slices.ContainsFunc(kind(all, "ConfigMap"), func(o object) bool { return text(o, "metadata", "name") == text(generated, "name") }) {
 			t.Errorf("README.md replaces the ConfigMap %s, which base does not have", text(generated, "name"))
 		}
@@ -104,6 +104,6 @@ func examples(t *testing.T) []object {
 
 // installs says of an init container that it only copies its program, and ends.
 func installs(container any) bool {
-	args := list(container, "args")
+	args := List(container, "args")
 	return len(args) == 1 && strings.HasPrefix(fmt.Sprint(At(args[0])), "-install=") && At(container, "restartPolicy") == nil
 }

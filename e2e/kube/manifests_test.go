@@ -2,9 +2,7 @@ package kube
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 
 	"vmcp/deploy/k8s"
 	"vmcp/internal/await"
@@ -22,30 +19,17 @@ import (
 
 const root = "../.."
 
-func documents(t *testing.T, path string) (all []map[string]any) {
+func documents(t *testing.T, path string) []map[string]any {
 	t.Helper()
-	text, err := os.ReadFile(path)
+	all, err := k8s.Documents(os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
-		var doc map[string]any
-		if err := d.Decode(&doc); errors.Is(err, io.EOF) {
-			return all
-		} else if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		all = append(all, doc)
-	}
+	return all
 }
 
 func name(object map[string]any) string {
 	return fmt.Sprint(object["kind"], " ", k8s.At(object, "metadata", "name"))
-}
-
-func list(v any, path ...string) []any {
-	l, _ := k8s.At(v, path...).([]any)
-	return l
 }
 
 func glob(t *testing.T, pattern string) []string {
@@ -104,8 +88,8 @@ func TestAPIServer(t *testing.T) {
 			}
 			if template := k8s.At(object, "spec", "template", "spec"); template != nil { // a Deployment is taken whatever its pods are
 				spec := maps.Clone(template.(map[string]any))
-				for _, claim := range list(object, "spec", "volumeClaimTemplates") {
-					spec["volumes"] = append(slices.Clone(list(spec, "volumes")), map[string]any{"name": k8s.At(claim, "metadata", "name"),
+				for _, claim := range k8s.List(object, "spec", "volumeClaimTemplates") {
+					spec["volumes"] = append(slices.Clone(k8s.List(spec, "volumes")), map[string]any{"name": k8s.At(claim, "metadata", "name"),
 						"persistentVolumeClaim": map[string]any{"claimName": "one"}})
 				}
 				pod := map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "one"}, "spec": spec}
