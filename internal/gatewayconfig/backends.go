@@ -53,7 +53,7 @@ func (r *resolver) members() []*document {
 		case !ok:
 		case r.lookup("MCPGroup", member, d) == nil:
 			findPlaceholders(d)
-			d.bad("spec.groupRef.name", "no MCPGroup %q in the files%s", member, didYouMean(member, r.names("MCPGroup")))
+			d.bad("spec.groupRef.name", "no MCPGroup %q in the %s%s", member, r.src.place(), didYouMean(member, r.names("MCPGroup")))
 		case group != nil && member == name && sameNamespace(d.namespace, r.server.namespace):
 			r.reach(d)
 			list = append(list, d)

@@ -20,6 +20,7 @@ type document struct {
 	byPath   map[string]*field // by concrete path
 	problems Problems
 	reached  bool // the gateway is made from it
+	parts    Part // of a Secret: who reads it
 }
 
 // A field is one mapping entry or list element of a document.

@@ -30,8 +30,20 @@ type Source struct {
 	Secrets string   // directory laid out as <secret name>/<key>; empty: only Secret documents
 	Parts   Part     // zero: no secret is read, references to them are still checked
 
+	// Objects are documents that are in no file, as an API server has them. They were checked when they were written, so
+	// those of v1alpha1 may be stored as v1beta1 with plain names as references.
+	Objects []Object
+	// Lookup finds a Secret or ConfigMap that a reference names and no document is; nil: there is none.
+	Lookup func(kind, namespace, name string) (*Object, error)
+
 	// Loopback accepts plain http issuers, resource URLs and backends on this machine, and commands, as `vmcp up` needs.
 	Loopback bool
+}
+
+// Object is one document with a name for people, which stands where a file's would.
+type Object struct {
+	Name string
+	YAML []byte // or JSON
 }
 
 // Gateway is the resolved configuration of one VirtualMCPServer.
@@ -43,7 +55,14 @@ type Gateway struct {
 	AuthServer *AuthServer // nil without authServerConfig
 	// TrustedProxies are those in front of Envoy.
 	TrustedProxies TrustedProxies
+	Uses           []Use  // every document that it is made from, in the order they were read; with Objects only
 	Notes          []Note // what a person should know and no error: unused fields, skipped documents, warnings
+}
+
+// Use is one document that a gateway is made from.
+type Use struct {
+	Kind, Name string
+	Parts      Part // of a Secret: whose it is
 }
 
 // TrustedProxies says which proxies are believed about the address of a client: annotation vmcp/trusted-proxies. Zero:

@@ -10,7 +10,7 @@ import (
 
 // Load reads the documents of src and resolves them into one gateway. Its error is of type Problems and has all of them.
 func Load(src Source) (*Gateway, error) {
-	return resolve(read(src.Paths), src)
+	return resolve(read(src), src)
 }
 
 func resolve(read *reading, src Source) (*Gateway, error) {
@@ -63,6 +63,9 @@ func (r *resolver) resolve() {
 			*files = append(*files, d.file)
 		}
 		if d.reached {
+			if src := r.src; src.Objects != nil {
+				r.gateway.Uses = append(r.gateway.Uses, Use{d.kind, d.name, d.parts})
+			}
 			r.noteUnused(d)
 			continue
 		}
@@ -103,6 +106,14 @@ func (r *resolver) pick() *document {
 	return fail("VirtualMCPServer %q is in the files several times", r.src.Name)
 }
 
+// place is where documents are looked for.
+func (s Source) place() string {
+	if s.Objects != nil {
+		return "namespace"
+	}
+	return "files"
+}
+
 // names lists the documents of a kind, in order.
 func (r *resolver) names(kind string) []string {
 	var names []string
@@ -119,10 +130,32 @@ func (r *resolver) lookup(kind, name string, from *document) *document {
 	i := slices.IndexFunc(r.docs, func(d *document) bool {
 		return d.kind == kind && d.name == name && sameNamespace(d.namespace, from.namespace)
 	})
-	if i < 0 {
+	if i >= 0 {
+		return r.docs[i]
+	}
+	if core[kind] == nil || r.src.Lookup == nil {
 		return nil
 	}
-	return r.docs[i]
+	return r.fetch(kind, name, from)
+}
+
+// fetch reads a Secret or ConfigMap from where the objects are.
+func (r *resolver) fetch(kind, name string, from *document) *document {
+	object, err := r.src.Lookup(kind, from.namespace, name)
+	if err != nil {
+		r.problems = append(r.problems, Problem{Text: fmt.Sprintf("reading %s %s: %v", kind, name, err)})
+	}
+	if err != nil || object == nil {
+		return nil
+	}
+	found := &reading{skipped: map[string]bool{}, stored: true}
+	found.file(object.Name, object.YAML)
+	r.problems = append(r.problems, found.problems...)
+	if len(found.documents) != 1 || found.documents[0].kind != kind {
+		return nil
+	}
+	r.docs = append(r.docs, found.documents[0])
+	return found.documents[0]
 }
 
 // refer finds what the reference in field at of d names, or reports that there is none.
@@ -135,7 +168,7 @@ func (r *resolver) refer(d *document, at, kind, name string) *document {
 		r.reach(found)
 		return found
 	}
-	d.bad(at, "no %s %q in the files%s", kind, name, didYouMean(name, r.names(kind)))
+	d.bad(at, "no %s %q in the %s%s", kind, name, r.src.place(), didYouMean(name, r.names(kind)))
 	return nil
 }
 

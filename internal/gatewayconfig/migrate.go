@@ -96,7 +96,7 @@ var inPolicies = []struct {
 
 // Migrate says what becomes of documents that ToolHive runs. What Load refuses is in Problems.
 func Migrate(src Source) *Migration {
-	all := read(src.Paths)
+	all := read(src)
 	m := &Migration{}
 	gateway, err := resolve(all, src)
 	switch p := err.(type) {

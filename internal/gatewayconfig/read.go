@@ -25,12 +25,20 @@ type reading struct {
 	problems  Problems
 	broken    bool // a file could not be read to its end, so what is missing may only be unread
 	skipped   map[string]bool
+	stored    bool // by an API server, which checked what the version allows
 }
 
-// read decodes all documents of all files.
-func read(paths []string) *reading {
-	r := &reading{skipped: map[string]bool{}}
-	files, problems := listFiles(paths)
+// read decodes all documents of all files, or the objects.
+func read(src Source) *reading {
+	r := &reading{skipped: map[string]bool{}, stored: src.Objects != nil}
+	if r.stored {
+		for _, o := range src.Objects {
+			r.file(o.Name, o.YAML)
+		}
+		r.duplicates()
+		return r
+	}
+	files, problems := listFiles(src.Paths)
 	r.problems, r.broken = problems, len(problems) > 0
 	for _, name := range files {
 		data, err := os.ReadFile(name)
@@ -150,7 +158,7 @@ func (r *reading) document(file string, n *yaml.Node) {
 			bad("apiVersion %s is not known; want %s/%s", apiVersion, v1beta1.Group, v1beta1.Versions[0])
 			return
 		}
-		r.decode(file, n, kind, ours[kind](), version == "v1alpha1")
+		r.decode(file, n, kind, ours[kind](), version == "v1alpha1" || r.stored)
 	case grouped && group == v1beta1.Group && slices.Contains(later, kind):
 		r.skip(file, n.Line, kind, fmt.Sprintf("kind %s is not supported yet; skipped", kind))
 	case grouped && group == v1beta1.Group:

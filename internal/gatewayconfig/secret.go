@@ -35,6 +35,7 @@ func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, par
 	doc := r.lookup("Secret", ref.Name, d)
 	if doc != nil {
 		r.reach(doc)
+		doc.parts |= part
 	}
 	want := r.src.Parts&part != 0
 	if !want && (r.src.Parts != 0 || !r.secretsGiven()) {
@@ -48,6 +49,8 @@ func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, par
 	switch {
 	case !found && doc != nil:
 		d.bad(at, "Secret %s has no key %s%s", ref.Name, ref.Key, didYouMean(ref.Key, secretKeys(doc)))
+	case !found && r.src.Lookup != nil:
+		d.bad(at, "no Secret %s in the namespace: kubectl create secret generic %s --from-file=%s=/dev/stdin", ref.Name, ref.Name, ref.Key)
 	case !found && r.src.Secrets != "":
 		d.bad(at, "no secret: want a file %s, or a Secret document %s with key %s",
 			filepath.Join(r.src.Secrets, ref.Name, ref.Key), ref.Name, ref.Key)
@@ -80,7 +83,7 @@ func (r *resolver) dataRef(d *document, at, name, key string) bool {
 }
 
 func (r *resolver) secretsGiven() bool {
-	return r.src.Secrets != "" || slices.ContainsFunc(r.docs, func(d *document) bool { return d.kind == "Secret" })
+	return r.src.Secrets != "" || r.src.Lookup != nil || slices.ContainsFunc(r.docs, func(d *document) bool { return d.kind == "Secret" })
 }
 
 // secretFile finds <secrets>/<name>/<key>; it reads it only if want.
@@ -147,7 +150,7 @@ func (r *resolver) configMap(d *document, at, name, key string, optional bool) (
 	doc := r.lookup("ConfigMap", name, d)
 	if doc == nil {
 		if !optional {
-			d.bad(at+".name", "no ConfigMap %q in the files%s", name, didYouMean(name, r.names("ConfigMap")))
+			d.bad(at+".name", "no ConfigMap %q in the %s%s", name, r.src.place(), didYouMean(name, r.names("ConfigMap")))
 		}
 		return "", nil, nil
 	}

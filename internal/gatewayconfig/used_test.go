@@ -29,7 +29,7 @@ func TestUsedFieldsMatter(t *testing.T) {
 		}
 		text := string(data)
 		before := outcome(t, name, text)
-		read := read([]string{name})
+		read := read(Source{Paths: []string{name}})
 		for _, d := range read.documents {
 			for _, f := range d.fields {
 				i := slices.IndexFunc(used[d.kind], func(u string) bool { return u == f.pattern || below(f.pattern, u) })
