@@ -1,5 +1,5 @@
-// Package pki is a certificate authority that lives as long as one program run: it signs a certificate for each role of
-// a gateway and is forgotten. `vmcp keys new tls` and tests use it; a cluster with cert-manager does not need it.
+// Package pki is a certificate authority that signs a certificate for each role of a gateway. For `vmcp keys new tls` and
+// tests it lives as long as one program run and is forgotten; the operator keeps its key in a Secret.
 //
 // It owns the shape of the certificates. Who accepts which role is internal/mtls's and Envoy's.
 package pki
@@ -8,9 +8,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -20,7 +22,7 @@ import (
 	"vmcp/internal/durable"
 )
 
-// Authority signs. Its key is in memory only.
+// Authority signs.
 type Authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -54,9 +56,54 @@ func New(until time.Time) (*Authority, error) {
 	return &Authority{cert, key}, nil
 }
 
-// Issue signs a certificate for DNS names and IP addresses, for servers and clients or the given usages.
+// Load reads what PEM gives.
+func Load(certificate, key []byte) (*Authority, error) {
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading a certificate authority: %w", err)
+	}
+	private, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok || !pair.Leaf.IsCA {
+		return nil, errors.New("reading a certificate authority: want one with an ECDSA key")
+	}
+	return &Authority{pair.Leaf, private}, nil
+}
+
+// PEM is the authority's own certificate and its key, for Load.
+func (a *Authority) PEM() (certificate, key []byte, err error) {
+	if key, err = privatePEM(a.key); err != nil {
+		return nil, nil, fmt.Errorf("writing a certificate authority: %w", err)
+	}
+	return a.certificate(), key, nil
+}
+
+// Since and Until are when its certificates are good.
+func (a *Authority) Since() time.Time { return a.cert.NotBefore }
+
+// Until: see Since.
+func (a *Authority) Until() time.Time { return a.cert.NotAfter }
+
+func (a *Authority) certificate() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+func privatePEM(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// Issue signs a certificate for DNS names and IP addresses, for servers and clients or the given usages, good as long as
+// the authority's own.
 func (a *Authority) Issue(names []string, usages ...x509.ExtKeyUsage) (*Certificate, error) {
-	key, template, err := begin(a.cert.NotAfter)
+	return a.IssueUntil(a.cert.NotAfter, names, usages...)
+}
+
+// IssueUntil is Issue with an earlier end.
+func (a *Authority) IssueUntil(until time.Time, names []string, usages ...x509.ExtKeyUsage) (*Certificate, error) {
+	key, template, err := begin(until)
 	if err != nil {
 		return nil, err
 	}
@@ -75,15 +122,11 @@ func (a *Authority) Issue(names []string, usages ...x509.ExtKeyUsage) (*Certific
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+	private, err := privatePEM(key)
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
-	return &Certificate{
-		CA:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}),
-		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-	}, nil
+	return &Certificate{CA: a.certificate(), Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Key: private}, nil
 }
 
 func begin(until time.Time) (*ecdsa.PrivateKey, *x509.Certificate, error) {

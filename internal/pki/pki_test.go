@@ -49,3 +49,36 @@ func TestIssue(t *testing.T) {
 		t.Errorf("files %v", files)
 	}
 }
+
+// TestLoad: an authority that was written down signs what the one before is trusted for, and shorter where it is asked to.
+func TestLoad(t *testing.T) {
+	a, err := New(time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key, err := a.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(time.Minute).Truncate(time.Second)
+	c, err := again.IssueUntil(until, []string{"authz.vmcp.internal"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certificate)
+	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "authz.vmcp.internal"}); err != nil || !pair.Leaf.NotAfter.Equal(until) {
+		t.Errorf("until %v: %v", pair.Leaf.NotAfter, err)
+	}
+	if _, err := Load(c.Cert, c.Key); err == nil {
+		t.Error("a certificate that may not sign is taken for an authority")
+	}
+}
