@@ -77,10 +77,7 @@ func (a *Authority) PEM() (certificate, key []byte, err error) {
 	return a.certificate(), key, nil
 }
 
-// Since and Until are when its certificates are good.
-func (a *Authority) Since() time.Time { return a.cert.NotBefore }
-
-// Until: see Since.
+// Until is when it ends.
 func (a *Authority) Until() time.Time { return a.cert.NotAfter }
 
 func (a *Authority) certificate() []byte {
