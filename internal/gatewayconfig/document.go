@@ -19,8 +19,8 @@ type document struct {
 	fields   []*field          // every field present, in the order of the file
 	byPath   map[string]*field // by concrete path
 	problems Problems
-	reached  bool // the gateway is made from it
-	parts    Part // of a Secret: who reads it
+	reached  bool            // the gateway is made from it
+	keys     map[string]Part // of a Secret: which are read, and by whom
 }
 
 // A field is one mapping entry or list element of a document.

@@ -62,7 +62,7 @@ type Gateway struct {
 // Use is one document that a gateway is made from.
 type Use struct {
 	Kind, Name string
-	Parts      Part // of a Secret: whose it is
+	Keys       map[string]Part // of a Secret: which are read, and by whom
 }
 
 // TrustedProxies says which proxies are believed about the address of a client: annotation vmcp/trusted-proxies. Zero:

@@ -13,6 +13,22 @@ func Load(src Source) (*Gateway, error) {
 	return resolve(read(src), src)
 }
 
+// Read decodes one object of ours, whatever it refers to: a pointer to its type. Its error is of type Problems.
+func Read(o Object) (any, error) {
+	r := read(Source{Objects: []Object{o}})
+	problems := r.problems
+	for _, d := range r.documents {
+		problems = append(problems, d.problems...)
+	}
+	if len(problems) == 0 && len(r.documents) != 1 {
+		problems = Problems{{File: o.Name, Text: "not a document of ours"}}
+	}
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	return r.documents[0].object, nil
+}
+
 func resolve(read *reading, src Source) (*Gateway, error) {
 	r := &resolver{src: src, docs: read.documents, notes: read.notes, problems: read.problems,
 		noted: map[string]bool{}, gateway: &Gateway{}}
@@ -64,7 +80,7 @@ func (r *resolver) resolve() {
 		}
 		if d.reached {
 			if src := r.src; src.Objects != nil {
-				r.gateway.Uses = append(r.gateway.Uses, Use{d.kind, d.name, d.parts})
+				r.gateway.Uses = append(r.gateway.Uses, Use{d.kind, d.name, d.keys})
 			}
 			r.noteUnused(d)
 			continue

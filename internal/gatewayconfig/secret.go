@@ -35,7 +35,10 @@ func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, par
 	doc := r.lookup("Secret", ref.Name, d)
 	if doc != nil {
 		r.reach(doc)
-		doc.parts |= part
+		if doc.keys == nil {
+			doc.keys = map[string]Part{}
+		}
+		doc.keys[ref.Key] |= part
 	}
 	want := r.src.Parts&part != 0
 	if !want && (r.src.Parts != 0 || !r.secretsGiven()) {

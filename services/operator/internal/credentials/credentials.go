@@ -112,7 +112,9 @@ func good(have, authority Data, role mtls.Role, now time.Time) bool {
 }
 
 // late says that the last third of a life has begun.
-func late(until time.Time, life time.Duration, now time.Time) bool { return now.After(until.Add(-life / 3)) }
+func late(until time.Time, life time.Duration, now time.Time) bool {
+	return now.After(until.Add(-life / 3))
+}
 
 // made is when an authority was.
 func made(a *pki.Authority) time.Time { return a.Until().Add(-authorityLife) }
