@@ -5,22 +5,23 @@ import (
 	"strconv"
 )
 
-const addressAnnotation = "vmcp/address"
+// AddressAnnotation is written by the operator for the servers that it runs.
+const AddressAnnotation = "vmcp/address"
 
 // runsElsewhere says of an MCPServer that it is no child of ours.
 func (r *resolver) runsElsewhere(d *document) bool {
-	_, given := metaOf(d.object).Annotations[addressAnnotation]
+	_, given := metaOf(d.object).Annotations[AddressAnnotation]
 	return given && !r.src.Loopback
 }
 
 // address reads where an MCPServer runs in a cluster: host:port of the bridge beside a stdio server, the URL of another.
 // `vmcp up` starts servers itself.
 func (r *resolver) address(d *document, b *Backend) {
-	text, given := metaOf(d.object).Annotations[addressAnnotation]
+	text, given := metaOf(d.object).Annotations[AddressAnnotation]
 	if !given {
 		return
 	}
-	at := join("metadata.annotations", addressAnnotation)
+	at := join("metadata.annotations", AddressAnnotation)
 	if r.src.Loopback {
 		r.note(d, at, "ignored: `vmcp up` starts the server on this machine")
 		return

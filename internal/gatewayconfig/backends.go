@@ -81,7 +81,7 @@ func (r *resolver) backends(docs []*document) {
 	for _, d := range docs {
 		known := []string{sessionsAnnotation, featuresAnnotation, longestAnnotation, toolsAnnotation, pinAnnotation}
 		if d.kind == "MCPServer" {
-			known = append(known, commandAnnotation, addressAnnotation)
+			known = append(known, CommandAnnotation, AddressAnnotation)
 		}
 		annotations(d, known...)
 		b := Backend{Name: d.name, Kind: d.kind, Headers: map[string]secret.Value{}}

@@ -4,16 +4,17 @@ import (
 	"vmcp/internal/stdio"
 )
 
-const commandAnnotation = "vmcp/command"
+// CommandAnnotation is read by the operator too, for images that no registry tells about.
+const CommandAnnotation = "vmcp/command"
 
 // command reads the program that stands for a server's image. Documents come from clusters and repositories too, so only
 // `vmcp up`, whose user named the file on this machine, runs what it says; no service does.
 func (r *resolver) command(d *document, b *Backend) {
-	text, given := metaOf(d.object).Annotations[commandAnnotation]
+	text, given := metaOf(d.object).Annotations[CommandAnnotation]
 	if !given {
 		return
 	}
-	at := join("metadata.annotations", commandAnnotation)
+	at := join("metadata.annotations", CommandAnnotation)
 	switch words, err := stdio.Words(text); {
 	case err != nil:
 		d.bad(at, "want a command line: %v", err)

@@ -133,6 +133,14 @@ const (
 	limitAnnotation    = "vmcp/name-limit"
 )
 
+// What only the operator acts on, which makes the gateway's pods.
+const (
+	TLSSecretAnnotation    = "vmcp/tls-secret"
+	StorageAnnotation      = "vmcp/authserver-storage"
+	StorageClassAnnotation = "vmcp/authserver-storage-class"
+	AnonymousAnnotation    = "vmcp/allow-anonymous"
+)
+
 // annotations reports unknown annotations of ours on d.
 func annotations(d *document, known ...string) {
 	for key := range metaOf(d.object).Annotations {
@@ -143,7 +151,8 @@ func annotations(d *document, known ...string) {
 }
 
 func (r *resolver) origins() []string {
-	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation, proxiesAnnotation, limitAnnotation)
+	annotations(r.server, originsAnnotation, registerAnnotation, silenceAnnotation, removedAnnotation, proxiesAnnotation, limitAnnotation,
+		TLSSecretAnnotation, StorageAnnotation, StorageClassAnnotation, AnonymousAnnotation)
 	var list []string
 	text := metaOf(r.server.object).Annotations[originsAnnotation]
 	for o := range strings.SplitSeq(text, ",") {

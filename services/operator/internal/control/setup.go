@@ -1,0 +1,65 @@
+package control
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"vmcp/api/crds"
+	"vmcp/api/v1beta1"
+	"vmcp/services/operator/internal/render"
+)
+
+// Cache is what the operator keeps of the cluster: of objects that are not of our kinds only what it made itself.
+func Cache() cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{render.ManagedBy: render.Manager})}
+	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours}
+	for _, gvk := range owned {
+		o := &unstructured.Unstructured{}
+		o.SetGroupVersionKind(gvk)
+		by[o] = ours
+	}
+	return cache.Options{ByObject: by}
+}
+
+// Start lets the manager run r.
+func (r *Reconciler) Start(mgr manager.Manager) error {
+	r.Client, r.Live, r.Events = mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(render.Manager)
+	r.references, r.applied.seen = newReferences(r.Live), map[string]version{}
+	if err := mgr.Add(r.references); err != nil {
+		return err
+	}
+	byNamespace := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetNamespace()}}}
+	})
+	build := ctrl.NewControllerManagedBy(mgr).Named("namespace").WithOptions(controller.Options{MaxConcurrentReconciles: 4})
+	watch := func(apiVersion, kind string) {
+		o := &unstructured.Unstructured{}
+		o.SetAPIVersion(apiVersion)
+		o.SetKind(kind)
+		build = build.Watches(o, byNamespace)
+	}
+	for _, kind := range crds.Kinds() {
+		watch(v1beta1.Group+"/"+v1beta1.Versions[0], kind)
+	}
+	for _, gvk := range owned {
+		watch(gvk.GroupVersion().String(), gvk.Kind)
+	}
+	build = build.Watches(&corev1.Pod{}, byNamespace)
+	build = build.WatchesRawSource(source.TypedChannel[*corev1.Namespace, reconcile.Request](r.references.changed,
+		handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, n *corev1.Namespace) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: n.GetName()}}}
+		})))
+	return build.Complete(r)
+}
