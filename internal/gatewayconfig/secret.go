@@ -41,7 +41,8 @@ func (r *resolver) secret(d *document, at string, ref *v1beta1.SecretKeyRef, par
 		doc.keys[ref.Key] |= part
 	}
 	want := r.src.Parts&part != 0
-	if !want && (r.src.Parts != 0 || !r.secretsGiven()) {
+	podsOwn := part == 0 && r.src.Objects != nil // the operator, which makes the pod, says so at its server
+	if !want && (r.src.Parts != 0 || !r.secretsGiven() || podsOwn) {
 		r.unchecked = true
 		return ""
 	}
@@ -127,7 +128,7 @@ func secretValue(doc *document, key string) (string, bool) {
 		doc.bad(join("data", key), "not base64 (plain text goes into stringData)")
 		return "unreadable", true // one problem is enough
 	}
-	return string(raw), true
+	return strings.TrimSuffix(string(raw), "\n"), true // as in a file
 }
 
 func secretKeys(doc *document) []string {

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,10 +99,11 @@ func typed(o *render.Object) (any, error) {
 	return gatewayconfig.Read(doc)
 }
 
-// resolve makes the gateway of one VirtualMCPServer. addresses are those of the servers that run in pods of ours.
-func (d *documents) resolve(ctx context.Context, a *asked, name string, addresses map[string]string) (*gatewayconfig.Gateway, map[string]map[string]any, error) {
+// resolve makes the gateway of one VirtualMCPServer, and gives the documents that it was made from, by title. addresses are
+// those of the servers that run in pods of ours. Servers that something is wrong with are left out, which faults says.
+func (d *documents) resolve(ctx context.Context, a *asked, name string, addresses map[string]string) (g *gatewayconfig.Gateway, docs map[string]map[string]any, faults gatewayconfig.Problems, err error) {
 	src := gatewayconfig.Source{Name: name, Objects: []gatewayconfig.Object{}}
-	docs := map[string]map[string]any{}
+	docs = map[string]map[string]any{}
 	for _, o := range d.all {
 		doc := pruned(o)
 		if address := addresses[o.GetName()]; o.GetKind() == "MCPServer" && address != "" {
@@ -110,7 +112,7 @@ func (d *documents) resolve(ctx context.Context, a *asked, name string, addresse
 		docs[title(o.GetKind(), o.GetName())] = doc
 		object, err := asObject(title(o.GetKind(), o.GetName()), doc)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		src.Objects = append(src.Objects, object)
 	}
@@ -134,9 +136,29 @@ func (d *documents) resolve(ctx context.Context, a *asked, name string, addresse
 		object, err := asObject(title(kind, name), doc)
 		return &object, err
 	}
-	g, err := gatewayconfig.Load(src)
-	return g, docs, err
+	g, err = gatewayconfig.Load(src)
+	var problems gatewayconfig.Problems
+	if !errors.As(err, &problems) {
+		return g, docs, nil, err
+	}
+	// One server's fault costs that server.
+	wrong := map[string]bool{}
+	for _, p := range problems {
+		kind, _, _ := strings.Cut(p.File, "/")
+		if !slices.Contains(backendKinds, kind) {
+			return nil, nil, nil, problems
+		}
+		wrong[p.File] = true
+	}
+	src.Objects = slices.DeleteFunc(src.Objects, func(o gatewayconfig.Object) bool { return wrong[o.Name] })
+	if g, err = gatewayconfig.Load(src); err != nil {
+		return nil, nil, nil, problems
+	}
+	return g, docs, problems, nil
 }
+
+// backendKinds are those of servers.
+var backendKinds = []string{"MCPServer", "MCPServerEntry", "MCPRemoteProxy"}
 
 // maxDocuments is what a ConfigMap may hold, and some room.
 const maxDocuments = 1_000_000

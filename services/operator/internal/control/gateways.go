@@ -31,7 +31,7 @@ func (l *look) gateway(ctx context.Context, o *render.Object, addresses map[stri
 	s := l.status(o)
 	name := o.GetName()
 	s.set("url", render.URL(name, l.namespace))
-	config, docs, err := l.resolve(ctx, l.asked, name, addresses)
+	config, docs, faults, err := l.resolve(ctx, l.asked, name, addresses)
 	var problems gatewayconfig.Problems
 	switch {
 	case errors.As(err, &problems):
@@ -110,6 +110,12 @@ func (l *look) gateway(ctx context.Context, o *render.Object, addresses map[stri
 	}
 	s.running(workloads, pods)
 	l.discovered(config, s)
+	for _, p := range faults {
+		s.note("left out: " + text(p))
+		if kind, other, _ := strings.Cut(p.File, "/"); l.find(kind, other) != nil {
+			l.fault(l.find(kind, other), p)
+		}
+	}
 	for _, n := range config.Notes {
 		s.note(n.String())
 	}

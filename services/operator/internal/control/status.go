@@ -256,7 +256,7 @@ func (l *look) others() error {
 		s.condition("Valid", true, "Valid", "")
 		if o.GetKind() == "MCPGroup" {
 			servers := []any{}
-			for _, kind := range []string{"MCPServer", "MCPServerEntry", "MCPRemoteProxy"} {
+			for _, kind := range backendKinds {
 				for _, member := range l.of(kind) {
 					ref := k8s.At(member.Object, "spec", "groupRef")
 					if ref == o.GetName() || k8s.At(ref, "name") == o.GetName() {
