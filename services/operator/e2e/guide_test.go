@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"vmcp/deploy/k8s"
-	"vmcp/internal/entrasim"
 )
 
 const (
@@ -129,39 +127,3 @@ func (n *node) becomes(t *testing.T, kind, name, phase string) {
 	})
 }
 
-// TestGuide: on an empty cluster the operator is installed, the guide's kubectl steps are done word for word, and a person
-// signs in at Entra, sees what Cedar permits, calls it, and is denied the rest.
-func TestGuide(t *testing.T) {
-	n := startNode(t)
-	n.registry(t)
-	n.images(t, "e2e")
-	n.said(t, "images are pushed")
-	n.ingress(t, map[string]string{"mcp.example.com": "vmcp-engineering-tools." + team + ":4483", "login.microsoftonline.com": "entra.entra:80"})
-	n.world(t)
-	n.install(t, "e2e")
-	n.said(t, "the operator is installed")
-	n.entra(t)
-	n.volume(t)
-	n.kubectl(t, "", "create", "namespace", team)
-	n.kubectl(t, "", "create", "secret", "generic", "idp-client-secret", "-n", team, "--from-literal=client-secret=from the portal")
-	n.kubectl(t, "", "create", "secret", "generic", "github-pat", "-n", team, "--from-literal=token=ghp_x")
-	guide, err := os.ReadFile(filepath.Join(root, "internal/gatewayconfig/testdata/seed/engineering-tools.yaml"))
-	must(t, err)
-	n.kubectl(t, string(guide), "apply", "-n", team, "-f", "-")
-	n.said(t, "the guide is applied")
-	n.becomes(t, "VirtualMCPServer", "engineering-tools", "Ready")
-	n.becomes(t, "MCPServer", "github-backend", "Ready")
-	n.becomes(t, "MCPServer", "kubernetes-backend", "Ready")
-	n.said(t, "the gateway is ready")
-	ann := n.signIn(t, entrasim.DefaultDirectory().People[0].UPN)
-	n.said(t, "a person is signed in")
-	n.eventually(t, "the first call", func() error { return ann.call("kubernetes-backend_get_pods", `{"namespace":"shop"}`) })
-	n.said(t, "the first call is answered")
-	must(t, ann.call("github-backend_list_issues", `{}`))
-	if names := ann.tools(t); !slices.Contains(names, "kubernetes-backend_get_pods") || slices.Contains(names, "kubernetes-backend_delete_namespace") {
-		t.Errorf("tools %q", names)
-	}
-	if err := ann.call("kubernetes-backend_delete_namespace", `{"name":"prod"}`); err == nil {
-		t.Error("delete_namespace is not denied")
-	}
-}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -97,13 +98,26 @@ current-context: x
 	n.containerd(t)
 	n.kubelet(t)
 
-	stop := n.processes(t, [][]string{
+	stopFirst := n.processes(t, [][]string{
 		{filepath.Join(programs, "etcd"), "--data-dir=" + n.path("etcd"), "--unsafe-no-fsync", "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380"},
 		{filepath.Join(system, "usr/bin/containerd"), "-c", n.path("containerd.toml")},
 		{filepath.Join(programs, "kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", "--bind-address=0.0.0.0", "--advertise-address=" + nodeIP, "--secure-port=6443",
 			"--tls-cert-file=" + n.path("api.crt"), "--tls-private-key-file=" + n.path("api.key"), "--client-ca-file=" + n.path("ca.crt"), "--token-auth-file=" + n.path("tokens.csv"),
 			"--service-cluster-ip-range=" + serviceNet, "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + n.path("accounts.key"),
 			"--service-account-signing-key-file=" + n.path("accounts.key"), "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true"},
+	})
+	n.admin = &rest.Config{Host: "https://" + nodeIP + ":6443", BearerToken: "token-of-admin", TLSClientConfig: rest.TLSClientConfig{CAData: ca}, QPS: 500, Burst: 500}
+	n.eventually(t, "the API server answers", func() error {
+		if n.client, err = client.New(n.admin, client.Options{}); err != nil {
+			return err
+		}
+		config, err := kubernetes.NewForConfig(n.admin)
+		if err != nil {
+			return err
+		}
+		return config.RESTClient().Get().AbsPath("/readyz").Do(context.Background()).Error()
+	})
+	stop := n.processes(t, [][]string{
 		{filepath.Join(programs, "kube-controller-manager"), "--kubeconfig=" + n.path("system:kube-controller-manager.kubeconfig"), "--bind-address=127.0.0.1", "--leader-elect=false",
 			"--authentication-kubeconfig=" + n.path("system:kube-controller-manager.kubeconfig"), "--authorization-kubeconfig=" + n.path("system:kube-controller-manager.kubeconfig"),
 			"--use-service-account-credentials", "--service-account-private-key-file=" + n.path("accounts.key"), "--root-ca-file=" + n.path("ca.crt"), "--cluster-cidr=" + podNet, "--service-cluster-ip-range=" + serviceNet},
@@ -113,11 +127,6 @@ current-context: x
 			"--root-dir=" + n.path("kubelet"), "--cert-dir=" + n.path("kubelet-pki")},
 		{filepath.Join(programs, "kube-proxy"), "--kubeconfig=" + n.path("system:kube-proxy.kubeconfig"), "--hostname-override=n1", "--cluster-cidr=" + podNet, "--proxy-mode=iptables",
 			"--conntrack-max-per-core=0", "--conntrack-min=0", "--bind-address=0.0.0.0"},
-	})
-	n.admin = &rest.Config{Host: "https://" + nodeIP + ":6443", BearerToken: "token-of-admin", TLSClientConfig: rest.TLSClientConfig{CAData: ca}, QPS: 500, Burst: 500}
-	n.eventually(t, "the API server answers", func() error {
-		n.client, err = client.New(n.admin, client.Options{})
-		return err
 	})
 	n.dns(t)
 	n.eventually(t, "the node is ready", func() error {
@@ -138,6 +147,7 @@ current-context: x
 			n.tell(t)
 		}
 		stop()
+		stopFirst()
 	})
 	return n
 }

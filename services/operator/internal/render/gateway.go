@@ -3,6 +3,7 @@
 package render
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -126,7 +127,19 @@ func (g *Gateway) Objects() ([]*Object, error) {
 		}
 		all = append(all, o)
 	}
+	slices.SortStableFunc(all, func(a, b *Object) int { return cmp.Compare(order(a), order(b)) })
 	return all, nil
+}
+
+// order puts what pods read before the pods.
+func order(o *Object) int {
+	switch o.GetKind() {
+	case "ConfigMap", "NetworkPolicy":
+		return 0
+	case "Deployment", "StatefulSet":
+		return 2
+	}
+	return 1
 }
 
 // object is one of base with the types that an API server's JSON has.
