@@ -6,7 +6,7 @@ BIN   := bin
 TOOLS := .tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit race e2e e2e-hold e2e-k8s mutants build lint generate k8s-render image fuzz bench conformance interop screenshots check tools
+.PHONY: help demo test unit race e2e e2e-hold e2e-k8s lint-k8s mutants build lint generate k8s-render image fuzz bench conformance interop screenshots check tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,8 +36,13 @@ e2e: ## the stories of e2e on real Envoy (RUN=regexp: some of them)
 e2e-hold: ## the stories RUNS=20 times, every other time on a busy machine, until one fails (RUN=regexp: some of them)
 	@tools/hold $(or $(RUNS),20) $(if $(RUN),'$(RUN)')
 
-e2e-k8s: ## what we ship on a real Kubernetes API server, which is built once (8 minutes, 3 GB of memory) and kept outside of the clone
-	@set -e; programs=$$(tools/kube); VMCP_KUBE=$$programs go test -count=1 -v ./e2e/kube
+e2e-k8s: ## what we ship on a real Kubernetes API server, the operator on it, and all of it on a real node (root; Kubernetes is built once, 12 minutes, 3 GB of memory, and kept outside of the clone)
+	@set -e; programs=$$(tools/kube); VMCP_KUBE=$$programs go test -count=1 -v ./e2e/kube; \
+	  cd services/operator && go vet ./... && KUBEBUILDER_ASSETS=$$programs go test -count=1 . ./internal/...
+	@mkdir -p .run; set -o pipefail; tools/e2e-node 2>&1 | tee .run/e2e-node.txt
+
+lint-k8s: tools ## staticcheck of the operator, which has a module of its own
+	cd services/operator && ../../$(TOOLS)/staticcheck ./...
 
 # What decides, and what reads what is decided about.
 MUTANTS := internal/decision internal/token internal/policy internal/mcpwire services/authz/internal/extauthz services/authserver/internal/oauth

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -35,24 +36,65 @@ func (n *node) kubectl(t *testing.T, input string, args ...string) string {
 	return string(out)
 }
 
-// install installs the operator as a user does: a folder of one's own on top of deploy/k8s/operator.
-func (n *node) install(t *testing.T, tag string) {
+// folder is a user's own, beside a clone, with the guide's documents in it.
+func (n *node) folder(t *testing.T, guide []byte) {
 	t.Helper()
-	dir := n.path("install")
-	must(t, os.MkdirAll(dir, 0o755))
-	must(t, os.CopyFS(filepath.Join(dir, "operator"), os.DirFS(filepath.Join(root, "deploy/k8s/operator"))))
-	n.write(t, "install/kustomization.yaml", fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [operator]
-images:
-- {name: vmcp-operator, newName: registry.test/vmcp-operator, newTag: %s}
-patches:
-- target: {kind: Deployment, name: vmcp-operator}
-  patch: |
-    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "-registry-mirror=ghcr.io=http://%s"}
-`, tag, registryAddress))
-	n.kubectl(t, "", "apply", "--server-side", "-k", dir)
-	n.kubectl(t, "", "-n", "vmcp-system", "rollout", "status", "deployment/vmcp-operator", "--timeout=120s")
+	n.copyOperator(t)
+	n.write(t, "folder/engineering-tools.yaml", string(guide))
+	// The version to begin with has a field less.
+	name := "folder/vmcp/deploy/k8s/operator/crds/virtualmcpservers.yaml"
+	text, err := os.ReadFile(n.path(name))
+	must(t, err)
+	var older []string
+	field := regexp.MustCompile(`^( +)passthroughHeaders:`)
+	indent := ""
+	for line := range strings.Lines(string(text)) {
+		if m := field.FindStringSubmatch(line); m != nil {
+			indent = m[1]
+			continue
+		}
+		if indent != "" && strings.HasPrefix(line, indent+" ") {
+			continue
+		}
+		indent = ""
+		older = append(older, line)
+	}
+	if len(older) == strings.Count(string(text), "\n") {
+		t.Fatal("the definition has no field passthroughHeaders to leave out")
+	}
+	n.write(t, name, strings.Join(older, ""))
+}
+
+// copyOperator puts deploy/k8s/operator where the folder names it.
+func (n *node) copyOperator(t *testing.T) {
+	t.Helper()
+	to := n.path("folder/vmcp/deploy/k8s/operator")
+	must(t, os.RemoveAll(to))
+	must(t, os.MkdirAll(to, 0o755))
+	must(t, os.CopyFS(to, os.DirFS(filepath.Join(root, "deploy/k8s/operator"))))
+}
+
+var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// page runs the commands of one section of docs/kubernetes.md, as they stand there.
+func (n *node) page(t *testing.T, section string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "docs/kubernetes.md"))
+	must(t, err)
+	_, rest, found := strings.Cut(string(text), "\n## "+section+"\n")
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	blocks := block.FindAllStringSubmatch(rest, -1)
+	if !found || len(blocks) == 0 {
+		t.Fatalf("docs/kubernetes.md has no commands in a section %s", section)
+	}
+	for _, b := range blocks {
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", b[1])
+		cmd.Dir = n.path("folder")
+		cmd.Env = append(os.Environ(), "HOME="+n.dir, "KUBECONFIG="+n.path("admin.kubeconfig"), "PATH="+programs+":"+os.Getenv("PATH"), "CLIENT_SECRET=from the portal", "GITHUB_PAT=ghp_x")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("docs/kubernetes.md, section %s: %v\n%s\n%s", section, err, b[1], out)
+		}
+	}
 }
 
 // entra runs the simulated tenant as a pod.
@@ -126,4 +168,3 @@ func (n *node) becomes(t *testing.T, kind, name, phase string) {
 		return err
 	})
 }
-

@@ -63,8 +63,8 @@ func push(t *testing.T, image string, files map[string]string, config v1.Config)
 	must(t, remote.Write(ref, all))
 }
 
-// images pushes all that pods run, of the version tag.
-func (n *node) images(t *testing.T, tag string) {
+// images pushes all that pods run, ours under each of the tags.
+func (n *node) images(t *testing.T, tags ...string) {
 	t.Helper()
 	bin := func(program string) string { return filepath.Join(built, program) }
 	const roots = "/etc/ssl/certs/ca-certificates.crt"
@@ -73,7 +73,9 @@ func (n *node) images(t *testing.T, tag string) {
 		for path, from := range more {
 			files[path] = from
 		}
-		push(t, "vmcp-"+program+":"+tag, files, v1.Config{Entrypoint: []string{"/" + program}, User: "65532:65532"})
+		for _, tag := range tags {
+			push(t, "vmcp-"+program+":"+tag, files, v1.Config{Entrypoint: []string{"/" + program}, User: "65532:65532", Labels: map[string]string{"version": tag}})
+		}
 	}
 	ours("authz", map[string]string{"/drain": bin("drain")})
 	ours("authserver", nil)

@@ -28,21 +28,20 @@ const gateway = "engineering-tools"
 func TestCluster(t *testing.T) {
 	n := startNode(t)
 	n.registry(t)
-	n.images(t, "e2e")
+	n.images(t, "v1", "v2")
 	n.said(t, "images are pushed")
-	n.ingress(t, map[string]string{"mcp.example.com": "vmcp-" + gateway + "." + team + ":4483", "login.microsoftonline.com": "entra.entra:80"})
+	n.ingress(t, map[string]string{"mcp.example.com": "vmcp-" + gateway + "." + team + ":4483", "login.microsoftonline.com": "entra.entra:80", "ghcr.io": registryAddress})
 	n.world(t)
-	n.install(t, "e2e")
-	n.said(t, "the operator is installed")
 	n.entra(t)
 	n.volume(t)
-	n.kubectl(t, "", "create", "namespace", team)
-	n.kubectl(t, "", "create", "secret", "generic", "idp-client-secret", "-n", team, "--from-literal=client-secret=from the portal")
-	n.kubectl(t, "", "create", "secret", "generic", "github-pat", "-n", team, "--from-literal=token=ghp_x")
 	guide, err := os.ReadFile(filepath.Join(root, "internal/gatewayconfig/testdata/seed/engineering-tools.yaml"))
 	must(t, err)
-	n.kubectl(t, string(guide), "apply", "-n", team, "-f", "-")
-	n.said(t, "the guide is applied")
+	n.folder(t, guide)
+	n.page(t, "Install")
+	n.said(t, "the operator is installed")
+	began := time.Now()
+	n.page(t, "A gateway")
+	n.said(t, "the guide's steps are done, and the gateway is ready %.1f s later", time.Since(began).Seconds())
 	n.becomes(t, "VirtualMCPServer", gateway, "Ready")
 	n.becomes(t, "MCPServer", "github-backend", "Ready")
 	n.becomes(t, "MCPServer", "kubernetes-backend", "Ready")
@@ -62,7 +61,7 @@ func TestCluster(t *testing.T) {
 		name string
 		run  func(*testing.T, *node, *person, []byte)
 	}{
-		{"Changes", testChanges}, {"Restarts", testRestarts}, {"OperatorKilled", testOperatorKilled}, {"Removed", testRemoved},
+		{"Changes", testChanges}, {"Restarts", testRestarts}, {"OperatorKilled", testOperatorKilled}, {"Upgrade", testUpgrade}, {"Removed", testRemoved},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, n, ann, guide) })
 	}
@@ -184,26 +183,54 @@ func load(ann *person, callers int) (stop func() (calls int64, failures []string
 // testRestarts: each Deployment is restarted while people call, and no call fails.
 func testRestarts(t *testing.T, n *node, ann *person, _ []byte) {
 	for _, name := range []string{gateway, gateway + "-aggregator", "kubernetes-backend"} {
-		stop := load(ann, 4)
-		n.kubectl(t, "", "-n", team, "rollout", "restart", "deployment/"+name)
-		n.kubectl(t, "", "-n", team, "rollout", "status", "deployment/"+name, "--timeout=180s")
-		n.eventually(t, "the pods of before are gone", func() error {
-			var list corev1.PodList
-			if err := n.client.List(context.Background(), &list, client.InNamespace(team)); err != nil {
-				return err
-			}
-			for _, p := range list.Items {
-				if p.DeletionTimestamp != nil {
-					return fmt.Errorf("%s goes", p.Name)
-				}
-			}
-			return nil
+		n.holds(t, name+" restarted", ann, func() {
+			n.kubectl(t, "", "-n", team, "rollout", "restart", "deployment/"+name)
+			n.kubectl(t, "", "-n", team, "rollout", "status", "deployment/"+name, "--timeout=180s")
 		})
-		calls, failures := stop()
-		n.said(t, "%s restarted under load: %d calls, %d failed", name, calls, len(failures))
-		if len(failures) > 0 {
-			t.Errorf("%s: %d of %d calls failed: %q", name, len(failures), calls, failures[:min(5, len(failures))])
+	}
+}
+
+// holds does something while people call, until no pod is left that goes, and wants no call to fail.
+func (n *node) holds(t *testing.T, what string, ann *person, do func()) {
+	t.Helper()
+	stop := load(ann, 4)
+	do()
+	n.eventually(t, "the pods of before are gone", func() error {
+		var list corev1.PodList
+		if err := n.client.List(context.Background(), &list, client.InNamespace(team)); err != nil {
+			return err
 		}
+		for _, p := range list.Items {
+			if p.DeletionTimestamp != nil {
+				return fmt.Errorf("%s goes", p.Name)
+			}
+		}
+		return nil
+	})
+	calls, failures := stop()
+	n.said(t, "%s under load: %d calls, %d failed", what, calls, len(failures))
+	if len(failures) > 0 {
+		t.Errorf("%s: %d of %d calls failed: %q", what, len(failures), calls, failures[:min(5, len(failures))])
+	}
+}
+
+// testUpgrade: the next version, whose definitions have a field more, replaces the pods of the one before, and no call fails.
+func testUpgrade(t *testing.T, n *node, ann *person, _ []byte) {
+	n.copyOperator(t) // with all fields
+	n.holds(t, "upgraded", ann, func() {
+		n.page(t, "Upgrade")
+		for _, name := range []string{gateway, gateway + "-aggregator", "kubernetes-backend", "github-backend"} {
+			n.eventually(t, name+" has the new version", func() error {
+				if image := n.kubectl(t, "", "-n", team, "get", "deployment", name, "-o", "jsonpath={.spec.template.spec.initContainers[*].image} {.spec.template.spec.containers[*].image}"); !strings.Contains(image, ":v2") || strings.Contains(image, ":v1") {
+					return fmt.Errorf("it runs %s", image)
+				}
+				return nil
+			})
+			n.kubectl(t, "", "-n", team, "rollout", "status", "deployment/"+name, "--timeout=180s")
+		}
+	})
+	if text := n.kubectl(t, "", "explain", "virtualmcpserver.spec.passthroughHeaders"); !strings.Contains(text, "passthroughHeaders") {
+		t.Errorf("the field that is new is not known: %s", text)
 	}
 }
 
@@ -230,7 +257,7 @@ func testOperatorKilled(t *testing.T, n *node, ann *person, guide []byte) {
 
 // testRemoved: with the documents goes what was made of them, and with the operator's manifests everything else.
 func testRemoved(t *testing.T, n *node, _ *person, guide []byte) {
-	n.kubectl(t, string(guide), "delete", "-n", team, "-f", "-")
+	n.kubectl(t, string(guide), "delete", "-n", team, "-f", "-", "--wait=false")
 	n.eventually(t, "nothing is left of the gateway", func() error {
 		for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.PersistentVolumeClaimList{}} {
 			if err := n.client.List(context.Background(), list, client.InNamespace(team)); err != nil {
@@ -247,8 +274,7 @@ func testRemoved(t *testing.T, n *node, _ *person, guide []byte) {
 		return nil
 	})
 	n.said(t, "nothing is left of the gateway")
-	n.kubectl(t, "", "delete", "namespace", team)
-	n.kubectl(t, "", "delete", "-k", n.path("install"))
+	n.page(t, "Remove")
 	if left := n.kubectl(t, "", "get", "crd,clusterrole,clusterrolebinding,namespace", "-o", "name"); strings.Contains(left, "vmcp") || strings.Contains(left, "toolhive") {
 		t.Errorf("after everything is removed there is\n%s", left)
 	}

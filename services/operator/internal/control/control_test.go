@@ -47,8 +47,6 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	ctrl.SetLogger(zap.New(zap.Level(zapcore.WarnLevel)))
 	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(root, "deploy/k8s/operator/crds")}, ErrorIfCRDPathMissing: true}
 	config, err := env.Start()
@@ -56,6 +54,8 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer env.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel() // before the API server ends
 	host := serveImages()
 	mgr, err := ctrl.NewManager(config, ctrl.Options{Cache: Cache(), Metrics: metrics.Options{BindAddress: "0"}})
 	if err != nil {

@@ -35,7 +35,7 @@ func (r *Reconciler) keepSecret(ctx context.Context, a *asked, name, kind string
 	}
 	want, err := make(have)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", name, err)
+		return nil, fmt.Errorf("making Secret %s: %w", name, err)
 	}
 	o := newData("Secret", a.namespace, name, labels, owners...)
 	o.Object["type"] = kind
