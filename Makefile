@@ -75,7 +75,7 @@ k8s-render: $(TOOLS)/.built ## print the Kubernetes manifests of deploy/k8s/base
 image: ## build the container images of the services, with docker or podman (TAG=dev)
 	@engine=$$(command -v docker || command -v podman) && $$engine info >/dev/null 2>&1 || { \
 	  echo 'no container engine answers here (docker or podman); deploy/images/services.Dockerfile says what it would build'; exit 1; }; \
-	for service in authz authserver aggregator bridge; do \
+	for service in authz authserver aggregator bridge operator; do \
 	  $$engine build -f deploy/images/services.Dockerfile --target $$service --build-arg VERSION=$(or $(TAG),devel) -t vmcp-$$service:$(or $(TAG),dev) . || exit 1; done
 
 fuzz: ## fuzz every parser and matcher (FUZZTIME=30s: how long each)

@@ -2,13 +2,17 @@
 #
 #   docker build -f deploy/images/services.Dockerfile --target authz -t vmcp-authz:dev .
 #
-# from the root of the repository, with target authz, authserver, aggregator or bridge. Envoy runs from its own image,
+# from the root of the repository, with target authz, authserver, aggregator, bridge or operator. Envoy runs from its own image,
 # envoyproxy/envoy:distroless-v1.40.0.
 FROM golang:1.26.8 AS build
 WORKDIR /src
 COPY . .
 ARG VERSION=devel
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ ./services/... ./cmd/bridge ./cmd/drain
+
+# The operator has a module of its own, with the libraries of Kubernetes.
+FROM build AS build-operator
+RUN cd services/operator && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X vmcp/internal/version.built=$VERSION" -o /out/ .
 
 # No shell, no packages: the authorities of public servers, and one program that runs as nobody in particular.
 FROM scratch AS base
@@ -31,3 +35,7 @@ ENTRYPOINT ["/aggregator"]
 FROM base AS bridge
 COPY --from=build /out/bridge /bridge
 ENTRYPOINT ["/bridge"]
+
+FROM base AS operator
+COPY --from=build-operator /out/operator /operator
+ENTRYPOINT ["/operator"]

@@ -151,6 +151,17 @@ var used = map[string][]string{
 	},
 }
 
+// inPods names the fields that the operator acts on, which makes the pods.
+var inPods = map[string][]string{
+	"MCPServer": {
+		"spec.mcpPort", "spec.volumes[]", "spec.resources", "spec.serviceAccount", "spec.permissionProfile", "spec.podTemplateSpec",
+		"spec.resourceOverrides.proxyDeployment.imagePullSecrets[]", "spec.backendReplicas",
+	},
+	"VirtualMCPServer": {
+		"spec.serviceType", "spec.sessionAffinity", "spec.serviceAccount", "spec.podTemplateSpec", "spec.imagePullSecrets[]", "spec.replicas",
+	},
+}
+
 // silent are fields that ask for nothing, so that not acting on them is no news.
 var silent = []string{"apiVersion", "kind", "metadata", "status", "spec.description", "type", "immutable"}
 
@@ -160,7 +171,7 @@ var whyUnused = map[string]string{
 	"MCPServer.spec.authzConfigRef":      "policies of a backend are not enforced here; put them into the VirtualMCPServer",
 	"MCPRemoteProxy.spec.authzConfig":    "policies of a backend are not enforced here; put them into the VirtualMCPServer",
 	"MCPRemoteProxy.spec.authzConfigRef": "policies of a backend are not enforced here; put them into the VirtualMCPServer",
-	"MCPServer.spec.permissionProfile":   "the server runs without these limits",
+	"MCPServer.spec.permissionProfile":   "here the server runs without these limits",
 	"VirtualMCPServer.spec.rateLimiting": "calls are not limited",
 }
 
@@ -174,6 +185,7 @@ func (r *resolver) noteUnused(d *document) {
 		skip = ""
 		switch {
 		case isOneOf(silent, f.pattern), isOneOf(used[d.kind], f.pattern):
+		case r.src.Objects != nil && isOneOf(inPods[d.kind], f.pattern):
 		case f.failed:
 			skip = f.path
 		default:
@@ -181,6 +193,9 @@ func (r *resolver) noteUnused(d *document) {
 			if key := d.kind + "." + f.pattern; !r.noted[key] {
 				r.noted[key] = true
 				text := "accepted, not yet used"
+				if isOneOf(inPods[d.kind], f.pattern) {
+					text = "for the operator alone, which makes the pods in a cluster"
+				}
 				if why := whyUnused[key]; why != "" {
 					text += ": " + why
 				}

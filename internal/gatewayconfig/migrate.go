@@ -33,7 +33,7 @@ type difference struct {
 // differences are those that a field shows, or its absence. What has no field is on the page alone.
 var differences = []difference{
 	{kind: "MCPServer", pattern: "spec.image",
-		change: "`vmcp up` starts a program of this machine that you name by `--run` or the annotation `vmcp/command`; in a cluster it is reached at `vmcp/address`, in a pod of yours",
+		change: "`vmcp up` starts a program of this machine that you name by `--run` or the annotation `vmcp/command`; in a cluster the operator runs the image, a child of it for each session, with a bridge beside it",
 		reason: "nothing here needs a container engine or the attach API"},
 	{kind: "VirtualMCPServer", pattern: "spec.config.aggregation", absent: true,
 		change: "tools are prefixed `{workload}_` as there, and policies may name them with or without the prefix: a forbid of the name without it bites here, and does nothing there",
@@ -127,7 +127,7 @@ func (m *Migration) compare(d *document) {
 		if isOneOf(silent, f.pattern) {
 			continue
 		}
-		same := isOneOf(used[d.kind], f.pattern)
+		same := isOneOf(used[d.kind], f.pattern) || isOneOf(inPods[d.kind], f.pattern)
 		for i, row := range differences {
 			if row.kind == d.kind && !row.absent && !told[i] && f.pattern == row.pattern && (row.value == "" || f.node.Value == row.value) {
 				told[i], same = true, false
