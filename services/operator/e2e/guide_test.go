@@ -109,20 +109,24 @@ kind: Secret
 metadata: {name: app, namespace: entra}
 stringData: {secret: from the portal}
 ---
-apiVersion: v1
-kind: Pod
-metadata: {name: entra, namespace: entra, labels: {app: entra}}
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: entra, namespace: entra}
 spec:
-  containers:
-  - name: entra
-    image: registry.test/entrasim:1
-    args: [-listen=127.0.0.1:8081, -tenant=%s, -client-id=%s, -client-secret-file=/app/secret, "-redirect-uri=https://mcp.example.com/oauth/callback"]
-    volumeMounts: [{name: app, mountPath: /app}]
-  - name: forward
-    image: registry.test/entrasim:1
-    command: [/forward, ":8080", "127.0.0.1:8081"]
-    readinessProbe: {tcpSocket: {port: 8080}}
-  volumes: [{name: app, secret: {secretName: app}}]
+  selector: {matchLabels: {app: entra}}
+  template:
+    metadata: {labels: {app: entra}}
+    spec:
+      containers:
+      - name: entra
+        image: registry.test/entrasim:1
+        args: [-listen=127.0.0.1:8081, -tenant=%s, -client-id=%s, -client-secret-file=/app/secret, "-redirect-uri=https://mcp.example.com/oauth/callback"]
+        volumeMounts: [{name: app, mountPath: /app}]
+      - name: forward
+        image: registry.test/entrasim:1
+        command: [/forward, ":8080", "127.0.0.1:8081"]
+        readinessProbe: {tcpSocket: {port: 8080}}
+      volumes: [{name: app, secret: {secretName: app}}]
 ---
 apiVersion: v1
 kind: Service

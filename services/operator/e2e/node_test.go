@@ -192,10 +192,6 @@ func (n *node) restoreKernel(t *testing.T) {
 		must(t, err)
 		t.Cleanup(func() { os.WriteFile(file, text, 0o644) })
 	}
-	t.Cleanup(func() {
-		out, _ := exec.Command("sh", "-c", `find /sys/fs/cgroup -depth -type d -path '*kubepods*' -exec rmdir {} + 2>/dev/null`).CombinedOutput()
-		_ = out
-	})
 }
 
 func (n *node) containerd(t *testing.T) {
