@@ -33,11 +33,12 @@ func NewHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
 	}
 }
 
-// ServeHTTP serves on l until ctx ends, then stops within -stop-time. It returns nil after a stop that was asked for,
+// ServeHTTP serves on l until ctx ends, then parts and stops, all within -stop-time. It returns nil after a stop that was asked for,
 // also when it had to cut connections. Handlers of long streams should end when the server shuts down: see
 // http.Server.RegisterOnShutdown.
 func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	failed := make(chan error, 1)
+	p := newParting(s)
 	go func() { failed <- s.Serve(l) }()
 	select {
 	case err := <-failed:
@@ -46,6 +47,7 @@ func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
+	p.part(stop)
 	if err := s.Shutdown(stop); err != nil {
 		s.Close()
 	}
