@@ -18,7 +18,6 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metrics "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -61,20 +60,19 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return fmt.Errorf("how to reach the API server: %w (in a pod its service account says it, elsewhere KUBECONFIG)", err)
 	}
-	kept := control.Cache()
-	if *namespaces != "" {
-		kept.DefaultNamespaces = map[string]cache.Config{}
-		for n := range strings.SplitSeq(*namespaces, ",") {
-			kept.DefaultNamespaces[strings.TrimSpace(n)] = cache.Config{}
+	var only []string
+	for n := range strings.SplitSeq(*namespaces, ",") {
+		if n = strings.TrimSpace(n); n != "" {
+			only = append(only, n)
 		}
 	}
 	release := time.Second
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme.Scheme, Cache: kept, HealthProbeBindAddress: *health, Metrics: metrics.Options{BindAddress: *metricsAt},
+	mgr, err := ctrl.NewManager(config, control.Options(ctrl.Options{
+		Scheme: scheme.Scheme, HealthProbeBindAddress: *health, Metrics: metrics.Options{BindAddress: *metricsAt},
 		LeaderElection: *elect != "", LeaderElectionNamespace: *elect, LeaderElectionID: "vmcp-operator", LeaderElectionReleaseOnCancel: true,
 		RetryPeriod:          &release,
 		LivenessEndpointName: "/livez", ReadinessEndpointName: "/readyz",
-	})
+	}, only...))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -65,7 +66,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 	t.Fatalf("it never came to this: %s", what)
 }
-
 
 // awaitCondition waits for the status of a condition, and for a text in its message.
 func awaitCondition(t *testing.T, ns, kind, name, of, want, message string) {
@@ -182,6 +182,12 @@ func TestConflict(t *testing.T) {
 	}
 	create(t, ns, small)
 	awaitCondition(t, ns, "VirtualMCPServer", "small", "Ready", "False", "Conflict there is a Deployment small")
+	seen := &unstructured.UnstructuredList{}
+	seen.SetAPIVersion("apps/v1")
+	seen.SetKind("Deployment")
+	if err := cached.List(t.Context(), seen, client.InNamespace(ns)); err != nil || len(seen.Items) != 0 {
+		t.Errorf("the operator keeps %d Deployments of others, %v", len(seen.Items), err)
+	}
 	if live := get(t, ns, "apps/v1", "Deployment", "small"); live.GetLabels()["app"] != "another" || k8s.At(live.Object, "spec", "template", "spec", "containers", "c", "image") != "i" {
 		t.Errorf("it was changed: %v", live.Object)
 	}

@@ -35,7 +35,7 @@ import (
 
 const root = "../../../.."
 
-var cluster client.Client
+var cluster, cached client.Client // of the API server, and as the operator sees it
 
 // TestMain starts a real API server with an operator, for all tests; each has a namespace of its own.
 func TestMain(m *testing.M) {
@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel() // before the API server ends
 	host := serveImages()
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Cache: Cache(), Metrics: metrics.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(config, Options(ctrl.Options{Metrics: metrics.Options{BindAddress: "0"}}))
 	if err != nil {
 		panic(err)
 	}
@@ -67,6 +67,7 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	go mgr.Start(ctx)
+	cached = mgr.GetClient()
 	if cluster, err = client.New(config, client.Options{}); err != nil {
 		panic(err)
 	}
@@ -191,6 +192,8 @@ func TestGuide(t *testing.T) {
 	secret(t, ns, "idp-client-secret", "client-secret", "from the portal")
 	secret(t, ns, "github-pat", "token", "ghp_x")
 	await(t, ns, "VirtualMCPServer", "engineering-tools", "Pending", "phase")
+	await(t, ns, "MCPServer", "github-backend", "Pending", "phase")
+	await(t, ns, "MCPServer", "kubernetes-backend", "Pending", "phase")
 	await(t, ns, "MCPServer", "github-backend", "/server/github-mcp-server", "image", "command")
 	for _, o := range [][2]string{
 		{"Deployment", "engineering-tools"}, {"Deployment", "engineering-tools-aggregator"}, {"StatefulSet", "engineering-tools-authserver"},

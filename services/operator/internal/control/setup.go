@@ -21,16 +21,25 @@ import (
 	"vmcp/services/operator/internal/render"
 )
 
-// Cache is what the operator keeps of the cluster: of objects that are not of our kinds only what it made itself.
-func Cache() cache.Options {
+// Options adds to those of a manager what the operator keeps of the cluster: of objects that are not of our kinds only
+// what it made itself. It reads all of them from there.
+func Options(o ctrl.Options, namespaces ...string) ctrl.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{render.ManagedBy: render.Manager})}
 	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours}
 	for _, gvk := range owned {
-		o := &unstructured.Unstructured{}
-		o.SetGroupVersionKind(gvk)
-		by[o] = ours
+		kind := &unstructured.Unstructured{}
+		kind.SetGroupVersionKind(gvk)
+		by[kind] = ours
 	}
-	return cache.Options{ByObject: by}
+	o.Cache.ByObject = by
+	for _, n := range namespaces {
+		if o.Cache.DefaultNamespaces == nil {
+			o.Cache.DefaultNamespaces = map[string]cache.Config{}
+		}
+		o.Cache.DefaultNamespaces[n] = cache.Config{}
+	}
+	o.Client.Cache = &client.CacheOptions{Unstructured: true}
+	return o
 }
 
 // Start lets the manager run r.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,8 +13,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"vmcp/api/v1beta1"
 	"vmcp/deploy/k8s"
 	"vmcp/internal/gatewayconfig"
 	"vmcp/services/operator/internal/render"
@@ -302,13 +305,23 @@ func (l *look) writeStatuses(ctx context.Context) error {
 		if reflect.DeepEqual(before, s.fields) {
 			continue
 		}
-		o := &unstructured.Unstructured{Object: map[string]any{}}
-		o.SetAPIVersion(s.object.GetAPIVersion())
+		change := maps.Clone(s.fields)
+		for field := range before {
+			if _, ok := change[field]; !ok {
+				change[field] = nil // of a merge patch: gone
+			}
+		}
+		text, err := json.Marshal(map[string]any{"status": change})
+		if err != nil {
+			return err
+		}
+		// By the older version: what is stored may name what it refers to as only that one may.
+		o := &unstructured.Unstructured{}
+		o.SetAPIVersion(v1beta1.Group + "/v1alpha1")
 		o.SetKind(s.object.GetKind())
 		o.SetNamespace(s.object.GetNamespace())
 		o.SetName(s.object.GetName())
-		o.Object["status"] = s.fields
-		if err := l.Client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(o), fieldManager, client.ForceOwnership); client.IgnoreNotFound(err) != nil {
+		if err := l.Client.Status().Patch(ctx, o, client.RawPatch(types.MergePatchType, text), fieldManager); client.IgnoreNotFound(err) != nil {
 			errs = append(errs, fmt.Errorf("status of %s: %w", at, err))
 		}
 	}
