@@ -107,3 +107,56 @@ func installs(container any) bool {
 	args := List(container, "args")
 	return len(args) == 1 && strings.HasPrefix(fmt.Sprint(At(args[0])), "-install=") && At(container, "restartPolicy") == nil
 }
+
+// TestPermissionsPage: docs/kubernetes.md says of everything that the operator may do why, and of nothing else.
+func TestPermissionsPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "| resources | verbs | why |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	said := map[string]bool{}
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, "|")
+		what := strings.TrimSuffix(strings.TrimSpace(cells[1]), ", in its own namespace")
+		for _, resource := range strings.FieldsFunc(strings.ReplaceAll(what, " and ", ","), func(r rune) bool { return r == ',' || r == ' ' }) {
+			for verb := range strings.SplitSeq(cells[2], ",") {
+				said[resource+" "+strings.TrimSpace(verb)] = true
+			}
+		}
+	}
+	for _, verb := range []string{"get", "list", "watch"} {
+		delete(said, "the "+verb)
+		delete(said, "nine "+verb)
+		if !said["kinds "+verb] {
+			t.Errorf("the kinds have no %s", verb)
+		}
+		delete(said, "kinds "+verb)
+	}
+	docs, err := Documents(os.DirFS("operator"), "rbac.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]bool{"their patch": true, "status patch": true}
+	for _, doc := range docs {
+		for _, rule := range List(doc, "rules") {
+			if fmt.Sprint(At(rule, "apiGroups", "0")) == "toolhive.stacklok.dev" {
+				continue
+			}
+			for _, resource := range List(rule, "resources") {
+				for _, verb := range List(rule, "verbs") {
+					given[fmt.Sprint(resource, " ", verb)] = true
+					if !said[fmt.Sprint(resource, " ", verb)] {
+						t.Errorf("the page does not say that the operator may %v %v", verb, resource)
+					}
+				}
+			}
+		}
+	}
+	for what := range said {
+		if !given[what] && !strings.HasPrefix(what, "events ") {
+			t.Errorf("the page says %q, which rbac.yaml does not give", what)
+		}
+	}
+}

@@ -3,6 +3,8 @@ package control
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -336,5 +338,18 @@ spec: {groupRef: {name: group}, image: "nowhere.invalid/s:1", permissionProfile:
 	args := k8s.List(get(t, ns, "apps/v1", "Deployment", "s").Object, "spec", "template", "spec", "containers", "mcp", "args")
 	if n := len(args); n < 2 || args[n-1] != "with words" || args[n-2] != "/server" {
 		t.Errorf("the command is %q", args)
+	}
+}
+
+// TestConditionsPage: docs/kubernetes.md has a line for each condition.
+func TestConditionsPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs/kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conditions {
+		if c.name != "Valid" && !strings.Contains(string(page), "| `"+c.name+"` | ") {
+			t.Errorf("docs/kubernetes.md has no line for the condition %s", c.name)
+		}
 	}
 }
