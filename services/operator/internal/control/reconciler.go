@@ -32,6 +32,7 @@ type Reconciler struct {
 
 	references *references
 	applied    applied
+	backends   *backends
 }
 
 // resync is when a namespace is looked at although nothing changed: certificates and keys are renewed by then.

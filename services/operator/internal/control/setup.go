@@ -46,8 +46,11 @@ func Options(o ctrl.Options, namespaces ...string) ctrl.Options {
 func (r *Reconciler) Start(mgr manager.Manager) error {
 	r.Client, r.Live, r.Events = mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(render.Manager)
 	r.references, r.applied.seen = newReferences(r.Live), map[string]version{}
-	if err := mgr.Add(r.references); err != nil {
-		return err
+	r.backends = &backends{pods: mgr.GetClient(), changed: r.references.changed, port: metricsPort}
+	for _, runs := range []manager.Runnable{r.references, r.backends} {
+		if err := mgr.Add(runs); err != nil {
+			return err
+		}
 	}
 	byNamespace := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetNamespace()}}}

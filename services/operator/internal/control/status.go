@@ -213,24 +213,29 @@ func waiting(pods []corev1.Pod) string {
 // discovered lists the backends of a gateway.
 func (l *look) discovered(config *gatewayconfig.Gateway, s *status) {
 	list, ready := []any{}, int64(0)
+	known := l.backends.of(l.namespace, config.Name)
+	var away []string
 	for _, b := range config.Aggregator.Backends {
 		entry := map[string]any{"name": b.Name, "url": b.URL, "status": "unknown"}
-		if o := l.find(b.Kind, b.Name); o != nil && b.Kind == "MCPServer" {
-			of := l.status(o)
-			switch of.fields["phase"] {
-			case "Ready", "Degraded":
-				entry["status"] = "ready"
-				ready++
-			default:
+		if state, ok := known[b.Name]; ok {
+			entry["circuitBreakerState"] = map[float64]string{0: "closed", 0.5: "half-open", 1: "open"}[state.breaker]
+			if entry["status"] = "ready"; !state.up {
 				entry["status"] = "unavailable"
-				if m, ok := of.fields["message"]; ok {
-					entry["message"] = m
+				away = append(away, b.Name)
+				if o := l.find(b.Kind, b.Name); o != nil {
+					if m, ok := l.status(o).fields["message"]; ok {
+						entry["message"] = m
+					}
 				}
 			}
-		} else {
-			ready++ // nobody but the aggregator knows
+		}
+		if entry["status"] != "unavailable" {
+			ready++
 		}
 		list = append(list, entry)
+	}
+	if len(away) > 0 && s.fields["phase"] == "Ready" {
+		s.phase("Degraded", "servers that cannot be listed now: "+strings.Join(away, ", "))
 	}
 	s.set("discoveredBackends", list)
 	s.set("backendCount", ready)
