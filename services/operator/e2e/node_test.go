@@ -199,8 +199,8 @@ func (n *node) containerd(t *testing.T) {
 	must(t, os.MkdirAll(n.path("certs.d/_default"), 0o755))
 	n.write(t, "certs.d/_default/hosts.toml", fmt.Sprintf("[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", "http://"+registryAddress))
 	must(t, os.MkdirAll(n.path("cni"), 0o755))
-	n.write(t, "cni/10-pods.conflist", `{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":false,"hairpinMode":true,
- "ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}`)
+	n.write(t, "cni/10-pods.conflist", strings.Replace(`{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":false,"hairpinMode":true,
+ "ipam":{"type":"host-local","dataDir":"HERE","ranges":[[{"subnet":"10.244.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}`, "HERE", n.path("addresses"), 1))
 	n.write(t, "containerd.toml", fmt.Sprintf(`version = 2
 root = %q
 state = %q
