@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,8 +77,8 @@ func (n *node) copyOperator(t *testing.T) {
 
 var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// page runs the commands of one section of docs/kubernetes.md, as they stand there.
-func (n *node) page(t *testing.T, section string) {
+// page runs the commands of one section of docs/kubernetes.md, as they stand there: all blocks, or those with these numbers.
+func (n *node) page(t *testing.T, section string, numbers ...int) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "docs/kubernetes.md"))
 	must(t, err)
@@ -87,7 +88,10 @@ func (n *node) page(t *testing.T, section string) {
 	if !found || len(blocks) == 0 {
 		t.Fatalf("docs/kubernetes.md has no commands in a section %s", section)
 	}
-	for _, b := range blocks {
+	for i, b := range blocks {
+		if len(numbers) > 0 && !slices.Contains(numbers, i) {
+			continue
+		}
 		cmd := exec.Command("bash", "-euo", "pipefail", "-c", b[1])
 		cmd.Dir = n.path("folder")
 		cmd.Env = append(os.Environ(), "HOME="+n.dir, "KUBECONFIG="+n.path("admin.kubeconfig"), "PATH="+programs+":"+os.Getenv("PATH"), "CLIENT_SECRET=from the portal", "GITHUB_PAT=ghp_x")

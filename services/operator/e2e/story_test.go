@@ -15,6 +15,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"vmcp/internal/entrasim"
@@ -61,7 +62,7 @@ func TestCluster(t *testing.T) {
 		name string
 		run  func(*testing.T, *node, *person, []byte)
 	}{
-		{"Changes", testChanges}, {"Restarts", testRestarts}, {"OperatorKilled", testOperatorKilled}, {"Upgrade", testUpgrade}, {"Removed", testRemoved},
+		{"Changes", testChanges}, {"Restarts", testRestarts}, {"Drained", testDrained}, {"OperatorKilled", testOperatorKilled}, {"Upgrade", testUpgrade}, {"Removed", testRemoved},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, n, ann, guide) })
 	}
@@ -234,6 +235,24 @@ func testUpgrade(t *testing.T, n *node, ann *person, _ []byte) {
 	}
 }
 
+// testDrained: all pods of gateway and aggregator are asked to go at once, as a node that drains does. The disruption budgets
+// let them go one at a time, and no call fails.
+func testDrained(t *testing.T, n *node, ann *person, _ []byte) {
+	n.holds(t, "all pods evicted", ann, func() {
+		var list corev1.PodList
+		must(t, n.client.List(t.Context(), &list, client.InNamespace(team), client.HasLabels{"vmcp/gateway"}))
+		for _, p := range list.Items {
+			if p.Labels["app"] == "authserver" {
+				continue
+			}
+			n.eventually(t, p.Name+" may go", func() error {
+				return n.client.SubResource("eviction").Create(t.Context(), &p, &policyv1.Eviction{})
+			})
+		}
+	})
+	n.becomes(t, "VirtualMCPServer", gateway, "Ready")
+}
+
 // testOperatorKilled: while no operator is there calls go on, and what changed meanwhile is in force when one is back.
 func testOperatorKilled(t *testing.T, n *node, ann *person, guide []byte) {
 	n.kubectl(t, "", "-n", "vmcp-system", "scale", "deployment/vmcp-operator", "--replicas=0")
@@ -256,8 +275,8 @@ func testOperatorKilled(t *testing.T, n *node, ann *person, guide []byte) {
 }
 
 // testRemoved: with the documents goes what was made of them, and with the operator's manifests everything else.
-func testRemoved(t *testing.T, n *node, _ *person, guide []byte) {
-	n.kubectl(t, string(guide), "delete", "-n", team, "-f", "-", "--wait=false")
+func testRemoved(t *testing.T, n *node, _ *person, _ []byte) {
+	n.page(t, "Remove", 0)
 	n.eventually(t, "nothing is left of the gateway", func() error {
 		for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.PersistentVolumeClaimList{}} {
 			if err := n.client.List(context.Background(), list, client.InNamespace(team)); err != nil {
@@ -274,7 +293,7 @@ func testRemoved(t *testing.T, n *node, _ *person, guide []byte) {
 		return nil
 	})
 	n.said(t, "nothing is left of the gateway")
-	n.page(t, "Remove")
+	n.page(t, "Remove", 1)
 	if left := n.kubectl(t, "", "get", "crd,clusterrole,clusterrolebinding,namespace", "-o", "name"); strings.Contains(left, "vmcp") || strings.Contains(left, "toolhive") {
 		t.Errorf("after everything is removed there is\n%s", left)
 	}

@@ -30,9 +30,15 @@ var owned = []schema.GroupVersionKind{
 const fieldManager = client.FieldOwner(render.Manager)
 
 // A foreign error says that an object of that name is somebody else's.
-type foreign struct{ kind, name string }
+type foreign struct {
+	kind, name string
+	of         string // the document of ours that it belongs to, if it does
+}
 
 func (f foreign) Error() string {
+	if f.of != "" {
+		return fmt.Sprintf("the %s %s belongs to %s: rename one of the two", f.kind, f.name, f.of)
+	}
 	return fmt.Sprintf("there is a %s %s that this operator did not make, most likely another operator's or yours: it is left alone; rename one of the two, or delete it", f.kind, f.name)
 }
 
@@ -56,6 +62,9 @@ func (r *Reconciler) apply(ctx context.Context, want, live *render.Object) error
 	key := want.GetKind() + "/" + want.GetNamespace() + "/" + want.GetName()
 	now := version{want: sha256.Sum256(text)}
 	if live != nil {
+		if of := ownerOf(live); of != ownerOf(want) {
+			return foreign{want.GetKind(), want.GetName(), of}
+		}
 		now.have = versionOf(live)
 		r.applied.mu.Lock()
 		before := r.applied.seen[key]
@@ -87,9 +96,23 @@ func (r *Reconciler) free(ctx context.Context, want *render.Object) error {
 	case err != nil:
 		return err
 	case have.GetLabels()[render.ManagedBy] != render.Manager:
-		return foreign{want.GetKind(), want.GetName()}
+		return foreign{want.GetKind(), want.GetName(), ""}
+	case ownerOf(have) != ownerOf(want):
+		return foreign{want.GetKind(), want.GetName(), ownerOf(have)}
 	}
 	return nil
+}
+
+// ownerOf is the document that an object of ours was made for.
+func ownerOf(o *render.Object) string {
+	labels := o.GetLabels()
+	if name := labels[render.GatewayLabel]; name != "" {
+		return title("VirtualMCPServer", name)
+	}
+	if name := labels[render.ServerLabel]; name != "" {
+		return title("MCPServer", name)
+	}
+	return ""
 }
 
 func versionOf(o *render.Object) string {

@@ -198,6 +198,22 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// TestOneName: a server whose name is that of a gateway's part takes nothing of it.
+func TestOneName(t *testing.T) {
+	ns := namespace(t)
+	create(t, ns, small)
+	await(t, ns, "VirtualMCPServer", "small", "Pending", "phase")
+	create(t, ns, `apiVersion: toolhive.stacklok.dev/v1beta1
+kind: MCPServer
+metadata: {name: small-aggregator, annotations: {vmcp/command: /server}}
+spec: {groupRef: {name: group}, image: "nowhere.invalid/s:1"}
+`)
+	awaitCondition(t, ns, "MCPServer", "small-aggregator", "Ready", "False", "Conflict the Deployment small-aggregator belongs to VirtualMCPServer/small")
+	if c := k8s.At(get(t, ns, "apps/v1", "Deployment", "small-aggregator").Object, "spec", "template", "spec", "containers", "aggregator"); c == nil {
+		t.Error("the aggregator's Deployment was changed")
+	}
+}
+
 // TestKept: what somebody changes or deletes of the operator's is made again, but for the number of pods.
 func TestKept(t *testing.T) {
 	ns := namespace(t)

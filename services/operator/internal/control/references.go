@@ -120,10 +120,15 @@ func (r *references) Start(ctx context.Context) error {
 				stale = r.moved(ctx, namespace, ref) || stale
 			}
 			if stale {
-				r.changed <- event.TypedGenericEvent[*corev1.Namespace]{Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}}
+				r.tell(namespace)
 			}
 		}
 	}
+}
+
+// tell makes the operator look at a namespace.
+func (r *references) tell(namespace string) {
+	r.changed <- event.TypedGenericEvent[*corev1.Namespace]{Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}}
 }
 
 // moved asks for the version of one, and forgets what it was where it is another.

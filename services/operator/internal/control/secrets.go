@@ -29,7 +29,7 @@ func (r *Reconciler) keepSecret(ctx context.Context, a *asked, name, kind string
 	var have credentials.Data
 	if live != nil {
 		if live.Labels[render.ManagedBy] != render.Manager {
-			return nil, foreign{"Secret", name}
+			return nil, foreign{"Secret", name, ""}
 		}
 		have = live.Data
 	}

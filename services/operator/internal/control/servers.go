@@ -17,6 +17,7 @@ import (
 	"vmcp/internal/mtls"
 	"vmcp/internal/stdio"
 	"vmcp/services/operator/internal/credentials"
+	"vmcp/services/operator/internal/images"
 	"vmcp/services/operator/internal/render"
 )
 
@@ -73,7 +74,9 @@ func (l *look) server(ctx context.Context, p podServer, authority credentials.Da
 		return nil
 	}
 	if reason, text := l.image(ctx, p, out, s); text != "" {
-		fail("ImageResolved", reason, text)
+		if fail("ImageResolved", reason, text); reason == "Asking" {
+			s.phase("Pending", text)
+		}
 		return nil
 	}
 	outbound, text, err := l.outbound(ctx, p.spec.PermissionProfile)
@@ -182,8 +185,10 @@ func (l *look) image(ctx context.Context, p podServer, out *render.Server, s *st
 		}
 		s.set("image", kept)
 	} else {
-		image, err := l.Registry.Look(ctx, p.spec.Image, l.pullSecrets(ctx, p.spec))
-		if err != nil {
+		image, err := l.Registry.Soon(ctx, p.spec.Image, l.pullSecrets(ctx, p.spec), func() { l.references.tell(l.namespace) })
+		if errors.Is(err, images.ErrAsking) {
+			return "Asking", err.Error()
+		} else if err != nil {
 			l.in(errorWait)
 			return "ImageNotResolved", fmt.Sprintf("what the image starts is not known: %v; the operator asks again, or name the command in the annotation %s", err, gatewayconfig.CommandAnnotation)
 		}

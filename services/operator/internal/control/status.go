@@ -336,7 +336,7 @@ func (l *look) writeStatuses(ctx context.Context) error {
 // tell makes an event of what became of an object.
 func (l *look) tell(o *render.Object, ready map[string]any) {
 	kind, note := corev1.EventTypeNormal, fmt.Sprint(ready["message"])
-	if ready["status"] != "True" && ready["reason"] != "PodsNotReady" {
+	if ready["status"] != "True" && ready["reason"] != "PodsNotReady" && ready["reason"] != "Asking" {
 		kind = corev1.EventTypeWarning
 	}
 	if note == "" {

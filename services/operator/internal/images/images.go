@@ -43,8 +43,9 @@ type Registry struct {
 	// Client's transport; nil: the default one.
 	Transport http.RoundTripper
 
-	mu   sync.Mutex
-	seen map[string]entry
+	mu    sync.Mutex
+	seen  map[string]entry
+	asked map[string]bool // now, by Soon
 }
 
 type entry struct {
@@ -67,7 +68,7 @@ func (r *Registry) Look(ctx context.Context, reference string, pulls [][]byte) (
 	if err != nil {
 		return Image{}, fmt.Errorf("%q is no image: want NAME:TAG or NAME@DIGEST", reference)
 	}
-	key := fmt.Sprintf("%s %x", reference, sha256.Sum256(bytes.Join(pulls, []byte{0}))) // who may not ask learns nothing
+	key := keyOf(reference, pulls)
 	r.mu.Lock()
 	have, ok := r.seen[key]
 	r.mu.Unlock()
@@ -85,11 +86,50 @@ func (r *Registry) Look(ctx context.Context, reference string, pulls [][]byte) (
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.remember(key, got)
+	return got.image, got.err
+}
+
+// keyOf tells answers apart, also by who asks: who may not ask learns nothing.
+func keyOf(reference string, pulls [][]byte) string {
+	return fmt.Sprintf("%s %x", reference, sha256.Sum256(bytes.Join(pulls, []byte{0})))
+}
+
+// ErrAsking is what Soon says until a registry has answered.
+var ErrAsking = errors.New("its registry is being asked")
+
+// Soon is Look for those who cannot wait: it asks in the background, and calls done when there is an answer to look for.
+func (r *Registry) Soon(ctx context.Context, reference string, pulls [][]byte, done func()) (Image, error) {
+	key := keyOf(reference, pulls)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if have, ok := r.seen[key]; ok && time.Now().Before(have.until) {
+		return have.image, have.err
+	}
+	if !r.asked[key] {
+		if r.asked == nil {
+			r.asked = map[string]bool{}
+		}
+		r.asked[key] = true
+		go func() {
+			_, err := r.Look(context.WithoutCancel(ctx), reference, pulls)
+			r.mu.Lock()
+			delete(r.asked, key)
+			if r.seen[key].until.IsZero() { // no reference: nothing was asked
+				r.remember(key, entry{err: err, until: time.Now().Add(errorLife)})
+			}
+			r.mu.Unlock()
+			done()
+		}()
+	}
+	return Image{}, ErrAsking
+}
+
+func (r *Registry) remember(key string, got entry) {
 	if r.seen == nil {
 		r.seen = map[string]entry{}
 	}
 	r.seen[key] = got
-	return got.image, got.err
 }
 
 func (r *Registry) ask(ctx context.Context, ref name.Reference, pulls [][]byte) (Image, error) {

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -117,5 +118,29 @@ func TestPullSecrets(t *testing.T) {
 	}
 	if _, err := new(Registry).Look(t.Context(), host+"/private:1", [][]byte{secret("elsewhere.example"), secret(host)}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSoon: who cannot wait is told that the registry is asked, once however often it is wanted, and then the answer.
+func TestSoon(t *testing.T) {
+	host, asked := serve(t, "")
+	push(t, host+"/a:1", v1.Config{Entrypoint: []string{"/server"}})
+	before := *asked
+	var r Registry
+	for reference, want := range map[string]string{host + "/a:1": "", "No Image": "is no image"} {
+		done := make(chan bool, 3)
+		for range 3 {
+			if _, err := r.Soon(t.Context(), reference, nil, func() { done <- true }); !errors.Is(err, ErrAsking) && want == "" {
+				break // it was quick
+			}
+		}
+		<-done
+		_, err := r.Soon(t.Context(), reference, nil, func() { t.Error("asked again") })
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", reference, err, want)
+		}
+	}
+	if *asked-before > 4 {
+		t.Errorf("%d requests for one image", *asked-before)
 	}
 }
