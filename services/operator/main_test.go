@@ -24,7 +24,7 @@ func (p onePod) Get(_ context.Context, _ client.ObjectKey, to client.Object, _ .
 // TestLikeMine: the services' images stand beside the operator's own; where that does not tell them, the flags must.
 func TestLikeMine(t *testing.T) {
 	for image, want := range map[string]string{
-		"vmcp-operator:dev":                              "vmcp-authz:dev",
+		"vmcp-operator:dev": "vmcp-authz:dev",
 		"registry.example.com:5000/team/vmcp-operator:1": "registry.example.com:5000/team/vmcp-authz:1",
 		"registry.example.com/operator:1":                "registry.example.com/authz:1",
 		"registry.example.com:5000/vmcp-operator":        "",
