@@ -129,7 +129,7 @@ func (id *Identity) Dial(addr string, server Role, opts ...grpc.DialOption) (*gr
 		grpc.WithTransportCredentials(security),
 		// A process that was restarted is found again at once, not after the two minutes of the default.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}, MinConnectTimeout: 5 * time.Second,
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}, MinConnectTimeout: 5 * time.Second,
 		}),
 		// A machine that is gone says nothing. Ours are never asked while they talk: watches have heartbeats.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
