@@ -14,7 +14,7 @@ import (
 )
 
 // outside are the names of the world, which here end at the node.
-var outside = map[string]string{"login.microsoftonline.com.": nodeIP, "mcp.example.com.": nodeIP, "ghcr.io.": nodeIP, "registry.test.": nodeIP, "registry.example.com.": nodeIP}
+var outside = map[string]string{"login.microsoftonline.com.": nodeIP, "mcp.example.com.": nodeIP, "ghcr.io.": nodeIP, "registry.test.": nodeIP, "registry.example.com.": nodeIP, "remote.example.com.": nodeIP}
 
 // dns serves the names of Services, as a cluster does.
 func (n *node) dns(t *testing.T) {

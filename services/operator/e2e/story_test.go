@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"vmcp/internal/entrasim"
+	"vmcp/internal/mcptest"
 )
 
 const gateway = "engineering-tools"
@@ -31,7 +32,8 @@ func TestCluster(t *testing.T) {
 	n.registry(t)
 	n.images(t, "v1", "v2")
 	n.said(t, "images are pushed")
-	n.ingress(t, map[string]string{"mcp.example.com": "vmcp-" + gateway + "." + team + ":4483", "login.microsoftonline.com": "entra.entra:80", "ghcr.io": registryAddress})
+	remote := mcptest.NewHTTP(t, mcptest.Options{Server: mcptest.GitHub})
+	n.ingress(t, map[string]string{"remote.example.com": strings.TrimPrefix(strings.TrimSuffix(remote.URL, "/mcp"), "http://"), "mcp.example.com": "vmcp-" + gateway + "." + team + ":4483", "login.microsoftonline.com": "entra.entra:80", "ghcr.io": registryAddress})
 	n.world(t)
 	n.entra(t)
 	n.volume(t)
@@ -62,7 +64,7 @@ func TestCluster(t *testing.T) {
 		name string
 		run  func(*testing.T, *node, *person, []byte)
 	}{
-		{"Changes", testChanges}, {"Restarts", testRestarts}, {"Drained", testDrained}, {"OperatorKilled", testOperatorKilled}, {"Upgrade", testUpgrade}, {"Removed", testRemoved},
+		{"Changes", testChanges}, {"Secret", func(t *testing.T, n *node, ann *person, _ []byte) { testSecret(t, n, ann, remote) }}, {"Restarts", testRestarts}, {"Drained", testDrained}, {"OperatorKilled", testOperatorKilled}, {"Upgrade", testUpgrade}, {"Removed", testRemoved},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, n, ann, guide) })
 	}
@@ -152,6 +154,37 @@ func testChanges(t *testing.T, n *node, ann *person, guide []byte) {
 		}
 		return nil
 	})
+}
+
+// testSecret: a value that the documents name reaches the server that it is for, and a new one within seconds, in no new pod.
+func testSecret(t *testing.T, n *node, ann *person, remote *mcptest.HTTP) {
+	secret := func(value string) string {
+		return "apiVersion: v1\nkind: Secret\nmetadata: {name: header}\nstringData: {value: " + value + "}\n"
+	}
+	arrives := func(value string) func() error {
+		return func() error {
+			if err := ann.call("remote_list_issues", `{"owner":"o","repo":"r"}`); err != nil {
+				return err
+			}
+			all := remote.Requests()
+			if got := all[len(all)-1].Header.Get("X-Key"); got != value {
+				return fmt.Errorf("the server got X-Key %q", got)
+			}
+			return nil
+		}
+	}
+	n.effect(t, "a server elsewhere, with a header from a Secret", secret("one")+`---
+apiVersion: toolhive.stacklok.dev/v1beta1
+kind: MCPServerEntry
+metadata: {name: remote}
+spec:
+  groupRef: {name: engineering-tools}
+  transport: streamable-http
+  remoteUrl: "https://remote.example.com/mcp"
+  headerForward: {addHeadersFromSecret: [{headerName: X-Key, valueSecretRef: {name: header, key: value}}]}
+`, arrives("one"))
+	n.effect(t, "a new value of the Secret", secret("two"), arrives("two"))
+	n.kubectl(t, "", "delete", "mcpserverentry", "remote", "-n", team)
 }
 
 // load calls from several places until stop, and gives the number of calls and what failed.
