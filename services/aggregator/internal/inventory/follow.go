@@ -22,6 +22,9 @@ const (
 	// A backend that cannot be listed is tried again after firstRetry, twice as long each time, up to lastRetry.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// One over HTTP that is new here most likely starts right now, as its pod does: for so long it is tried at least this often.
+	startTime  = 30 * time.Second
+	startRetry = time.Second
 	// A child that has some of its lists costs a process at each try.
 	lastRetryOfSome = 10 * time.Minute
 )
@@ -60,6 +63,7 @@ func (inv *Inventory) follow(e *entry) {
 
 func (inv *Inventory) keepListed(ctx context.Context, s *entry) {
 	retry, pause, burst := firstRetry, debounce, 0
+	started, listed := time.Now(), false
 	for {
 		began := time.Now()
 		var again <-chan time.Time
@@ -73,10 +77,13 @@ func (inv *Inventory) keepListed(ctx context.Context, s *entry) {
 			if s.Stdio && errors.Is(err, errSome) {
 				longest = lastRetryOfSome
 			}
+			if !s.Stdio && !listed && time.Since(started) < startTime {
+				longest = startRetry
+			}
 			retry = min(2*retry, longest)
 			inv.failed(s, err, time.Now().Add(wait))
 		} else {
-			retry = firstRetry
+			retry, listed = firstRetry, true
 			if !s.Stdio {
 				every := max(inv.cfg.Load().HealthInterval, time.Second)
 				again = time.After(every/2 + rand.N(every))

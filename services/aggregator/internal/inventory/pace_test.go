@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -105,6 +106,41 @@ func TestAnnouncedWithoutEnd(t *testing.T) {
 		}
 		if listed < freeBurst {
 			t.Errorf("listed %d times, want the first %d at once", listed, freeBurst)
+		}
+	})
+}
+
+// TestNewServerStarts: a server that is new and not there yet is found within two seconds of its start; one that was there
+// and goes is asked ever more seldom, and so is a new one that does not come.
+func TestNewServerStarts(t *testing.T) {
+	away := errors.New("connection refused")
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		s := newServer("a", false, "x")
+		s.err = away
+		return []*server{s}
+	}, func(t *testing.T, inv *Inventory, s []*server) {
+		time.Sleep(13 * time.Second)
+		s[0].set(func() { s[0].err = nil })
+		time.Sleep(2 * time.Second)
+		expect(t, inv, "a_x", "a listed")
+		s[0].set(func() { s[0].err = away })
+		time.Sleep(2 * time.Minute)
+		before := s[0].count()
+		time.Sleep(time.Minute)
+		if got := s[0].count() - before; got > 5 {
+			t.Errorf("one that went was asked %d times in a minute", got)
+		}
+	})
+	inBubble(t, "", zap.NewNop(), func() []*server {
+		s := newServer("a", false, "x")
+		s.err = away
+		return []*server{s}
+	}, func(t *testing.T, _ *Inventory, s []*server) {
+		time.Sleep(5 * time.Minute)
+		before := s[0].count()
+		time.Sleep(5 * time.Minute)
+		if got := s[0].count() - before; got > 25 {
+			t.Errorf("one that does not come was asked %d times in five minutes", got)
 		}
 	})
 }
