@@ -114,28 +114,27 @@ func TestAnnouncedWithoutEnd(t *testing.T) {
 // and goes is asked ever more seldom, and so is a new one that does not come.
 func TestNewServerStarts(t *testing.T) {
 	away := errors.New("connection refused")
-	inBubble(t, "", zap.NewNop(), func() []*server {
+	absent := func() []*server {
 		s := newServer("a", false, "x")
 		s.err = away
 		return []*server{s}
-	}, func(t *testing.T, inv *Inventory, s []*server) {
-		time.Sleep(13 * time.Second)
-		s[0].set(func() { s[0].err = nil })
-		time.Sleep(2 * time.Second)
-		expect(t, inv, "a_x", "a listed")
-		s[0].set(func() { s[0].err = away })
-		time.Sleep(2 * time.Minute)
-		before := s[0].count()
-		time.Sleep(time.Minute)
-		if got := s[0].count() - before; got > 5 {
-			t.Errorf("one that went was asked %d times in a minute", got)
-		}
-	})
-	inBubble(t, "", zap.NewNop(), func() []*server {
-		s := newServer("a", false, "x")
-		s.err = away
-		return []*server{s}
-	}, func(t *testing.T, _ *Inventory, s []*server) {
+	}
+	for _, start := range []time.Duration{6, 9, 12, 15, 18, 21, 24, 27} {
+		inBubble(t, "", zap.NewNop(), absent, func(t *testing.T, inv *Inventory, s []*server) {
+			time.Sleep(start * time.Second)
+			s[0].fail(nil)
+			time.Sleep(2 * time.Second)
+			expect(t, inv, "a_x", "a listed")
+			s[0].fail(away)
+			time.Sleep(2 * time.Minute)
+			before := s[0].count()
+			time.Sleep(time.Minute)
+			if got := s[0].count() - before; got > 5 {
+				t.Errorf("one that went was asked %d times in a minute", got)
+			}
+		})
+	}
+	inBubble(t, "", zap.NewNop(), absent, func(t *testing.T, _ *Inventory, s []*server) {
 		time.Sleep(5 * time.Minute)
 		before := s[0].count()
 		time.Sleep(5 * time.Minute)
