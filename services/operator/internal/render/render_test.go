@@ -92,7 +92,7 @@ func TestServerFields(t *testing.T) {
 		}},
 		"http": {`{image: a, transport: streamable-http, mcpPort: 9000, args: [x], backendReplicas: 3}`, []look{
 			{"Deployment", "s", mcp + "command", ""}, {"Deployment", "s", mcp + "args", `["x"]`}, {"Deployment", "s", pod + "initContainers", ""},
-			{"Deployment", "s", mcp + "ports/mcp/containerPort", `9000`}, {"Deployment", "s", mcp + "readinessProbe", `"tcpSocket"`},
+			{"Deployment", "s", mcp + "ports/mcp/containerPort", `9000`}, {"Deployment", "s", mcp + "readinessProbe", `"tcpSocket"`}, {"Deployment", "s", mcp + "startupProbe", `"tcpSocket":{"port":"mcp"}`},
 			{"Deployment", "s", mcp + "env/MCP_PORT/value", `"9000"`}, {"Deployment", "s", mcp + "env/MCP_TRANSPORT/value", `"streamable-http"`},
 			{"Deployment", "s", "spec/replicas", `3`}, {"Service", "mcp-s", "spec/ports/mcp/port", `9000`}, {"Deployment", "s", pod + "volumes/tls", ""},
 		}},

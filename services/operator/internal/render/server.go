@@ -224,7 +224,7 @@ func (s *Server) plain(spec, c map[string]any) {
 		c["args"] = args
 	}
 	c["ports"] = []any{map[string]any{"name": "mcp", "containerPort": port(s.Spec), "protocol": "TCP"}}
-	for _, probe := range []string{"livenessProbe", "readinessProbe"} {
+	for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
 		set(c, map[string]any{"port": "mcp"}, probe, "tcpSocket")
 		delete(c[probe].(map[string]any), "httpGet")
 	}
