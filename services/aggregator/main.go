@@ -82,7 +82,8 @@ func run(ctx context.Context, log *zap.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return inv.Run(ctx) })
 
-	conn, err := identity.Dial(cfg.authz, mtls.RoleAuthz)
+	// An authz that is just back is waited for, within the time of a decision, while the connection to it is made.
+	conn, err := identity.Dial(cfg.authz, mtls.RoleAuthz, grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		return fmt.Errorf("authz %s: %w", cfg.authz, err)
 	}

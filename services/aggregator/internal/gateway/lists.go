@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -130,12 +129,11 @@ func (x *exchange) incomplete(c *catalog.Catalog) string {
 // (deploy/envoy/envoy.yaml). So a hung authz costs a client the same, whichever of the two meets it.
 const decisionTime = time.Second
 
-// permitted asks authz which items of a kind are the caller's, of all in the catalog or of the names only. An authz that
-// is just back is waited for, while the connection to it is made.
+// permitted asks authz which items of a kind are the caller's, of all in the catalog or of the names only.
 func (x *exchange) permitted(ctx context.Context, c *catalog.Catalog, kind mcpwire.ItemKind, names ...string) (*gatewayv1.PermittedResponse, error) {
 	return x.g.cfg.Permissions.Permitted(ctx, &gatewayv1.PermittedRequest{
 		Seal: x.seal, Kind: gatewayv1.ItemKind(kind), CatalogDigest: c.Digest, Names: names,
-	}, grpc.WaitForReady(true))
+	})
 }
 
 // render asks authz which items are the caller's and writes the page. False: answered already.
