@@ -73,9 +73,8 @@ func TestPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer} {
-		name, _, _ := strings.Cut(string(role), ".")
-		c.secrets["vmcp-tls-"+name] = certificate(t, inside, string(role))
+	for _, role := range mtls.Roles {
+		c.secrets["vmcp-tls-"+role.Name()] = certificate(t, inside, string(role))
 	}
 	c.more = map[string][]string{"authserver": {"-entra-address=" + entra.URL}}
 	runBridge(t, bridge, certificate(t, inside, string(mtls.RoleBridge("kubernetes-backend"))), filepath.Join(bin, "kubernetes-mcp"), "--record", record)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -54,7 +53,7 @@ func keys(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(kinds) < 2 || kinds[0] != "new" {
 		return wrongUsage(fs, stderr, "want vmcp keys new, and the kinds of keys")
 	}
-	id := time.Now().UTC().Format("20060102t150405") // the last by name seals
+	id := time.Now().UTC().Format(keyring.IDLayout)
 	var secrets []secret
 	for _, kind := range kinds[1:] {
 		switch {
@@ -87,7 +86,7 @@ func newCertificates(until time.Time, servers []string) ([]secret, error) {
 		return nil, err
 	}
 	var secrets []secret
-	roles := []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer}
+	roles := slices.Clone(mtls.Roles)
 	for _, server := range servers {
 		roles = append(roles, mtls.RoleBridge(server))
 	}
@@ -96,8 +95,7 @@ func newCertificates(until time.Time, servers []string) ([]secret, error) {
 		if err != nil {
 			return nil, err
 		}
-		name, _, _ := strings.Cut(string(role), ".")
-		secrets = append(secrets, newSecret("vmcp-tls-"+name, "kubernetes.io/tls",
+		secrets = append(secrets, newSecret("vmcp-tls-"+role.Name(), "kubernetes.io/tls",
 			map[string]string{"ca.crt": string(c.CA), "tls.crt": string(c.Cert), "tls.key": string(c.Key)}))
 	}
 	return secrets, nil

@@ -80,7 +80,7 @@ func TestReadme(t *testing.T) {
 		}
 	}
 
-	roles := []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer}
+	roles := mtls.Roles
 	named := regexp.MustCompile("`([a-z]+\\.vmcp\\.internal)`").FindAllStringSubmatch(string(readme), -1)
 	if len(named) == 0 {
 		t.Error("README.md names no role")

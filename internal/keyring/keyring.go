@@ -47,6 +47,9 @@ type Key struct {
 	aeads  sync.Map // purpose → cipher.AEAD
 }
 
+// IDLayout is how a key's id tells when it was made (UTC): the last by name is the newest.
+const IDLayout = "20060102t150405"
+
 // settle is how old a key has to be before it signs: by then every process that shares the directory has read it, also
 // where a kubelet copies it to each pod in its own time. It verifies at once.
 const settle = 2 * time.Minute
@@ -250,7 +253,7 @@ func Ensure(dir string) error {
 	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !hidden(e) }) {
 		return nil
 	}
-	name := filepath.Join(dir, time.Now().UTC().Format("20060102t150405"))
+	name := filepath.Join(dir, time.Now().UTC().Format(IDLayout))
 	if err := durable.Write(name, []byte(New())); err != nil {
 		return fmt.Errorf("making keys: %w", err)
 	}

@@ -39,6 +39,15 @@ const (
 	RoleAuthServer Role = "authserver.vmcp.internal"
 )
 
+// Roles are those of the gateway's own processes.
+var Roles = []Role{RoleEnvoy, RoleAuthz, RoleAggregator, RoleAuthServer}
+
+// Name is the first label of the role, by which files and Secrets are called.
+func (r Role) Name() string {
+	name, _, _ := strings.Cut(string(r), ".")
+	return name
+}
+
 // RoleBridge is that of the bridge beside one MCP server: it shares a container with that server, whatever it is, so its
 // key is good for nothing else.
 func RoleBridge(server string) Role { return Role(server + ".bridge.vmcp.internal") }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -74,21 +73,29 @@ func (p *person) ask(method, name, params string) (string, error) {
 	return string(text), err
 }
 
+// decode reads an answer, which may be the event of a stream.
+func decode(text string, to any) error {
+	if i := strings.Index(text, "data: "); i >= 0 && !strings.HasPrefix(text, "{") {
+		text = text[i+6:]
+	}
+	if err := json.NewDecoder(strings.NewReader(text)).Decode(to); err != nil {
+		return fmt.Errorf("%w: %.300s", err, text)
+	}
+	return nil
+}
+
 // call calls a tool; an error of the tool or of the gateway is one.
 func (p *person) call(tool, arguments string) error {
 	text, err := p.ask("tools/call", tool, fmt.Sprintf(`"name":%q,"arguments":%s`, tool, arguments))
 	if err != nil {
 		return err
 	}
-	if i := strings.Index(text, "data: "); i >= 0 && !strings.HasPrefix(text, "{") {
-		text = text[i+6:]
-	}
 	var answer struct {
 		Result *struct{ IsError bool }
 		Error  *struct{ Message string }
 	}
-	if err := json.NewDecoder(bytes.NewReader([]byte(text))).Decode(&answer); err != nil {
-		return fmt.Errorf("%w: %.300s", err, text)
+	if err := decode(text, &answer); err != nil {
+		return err
 	}
 	if answer.Error != nil || answer.Result == nil || answer.Result.IsError {
 		return fmt.Errorf("%.500s", text)
@@ -101,15 +108,10 @@ func (p *person) tools(t *testing.T) []string {
 	t.Helper()
 	text, err := p.ask("tools/list", "", "")
 	must(t, err)
-	if i := strings.Index(text, "data: "); i >= 0 && !strings.HasPrefix(text, "{") {
-		text = text[i+6:]
-	}
 	var answer struct {
 		Result struct{ Tools []struct{ Name string } }
 	}
-	if err := json.NewDecoder(strings.NewReader(text)).Decode(&answer); err != nil {
-		t.Fatalf("%v: %.300s", err, text)
-	}
+	must(t, decode(text, &answer))
 	var names []string
 	for _, tool := range answer.Result.Tools {
 		names = append(names, tool.Name)

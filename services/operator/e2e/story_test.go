@@ -90,8 +90,9 @@ func (n *node) effect(t *testing.T, what, documents string, ok func() error) {
 	if took > inForce {
 		t.Errorf("%s: in force after %v, want %v at most", what, took, inForce)
 	}
+	now := n.pods(t)
 	for name := range before {
-		if now := n.pods(t); !now[name] {
+		if !now[name] {
 			t.Errorf("%s: pod %s is gone", what, name)
 		}
 	}
@@ -113,6 +114,11 @@ func (n *node) pods(t *testing.T) map[string]bool {
 	return all
 }
 
+// stricter is the guide with a policy that forbids get_pods.
+func stricter(guide []byte) string {
+	return string(bytes.Replace(guide, []byte("policies:\n"), []byte("policies:\n          - forbid(principal, action == Action::\"call_tool\", resource == Tool::\"get_pods\");\n"), 1))
+}
+
 // testChanges: a policy, a tool, a Secret and a server that is new are in force within seconds, in no new pod.
 func testChanges(t *testing.T, n *node, ann *person, guide []byte) {
 	refused := func(err error) error {
@@ -121,8 +127,7 @@ func testChanges(t *testing.T, n *node, ann *person, guide []byte) {
 		}
 		return nil
 	}
-	stricter := bytes.Replace(guide, []byte("policies:\n"), []byte("policies:\n          - forbid(principal, action == Action::\"call_tool\", resource == Tool::\"get_pods\");\n"), 1)
-	n.effect(t, "a policy that forbids", string(stricter), func() error { return refused(ann.pods()) })
+	n.effect(t, "a policy that forbids", stricter(guide), func() error { return refused(ann.pods()) })
 	n.effect(t, "and is taken back", string(guide), ann.pods)
 	filtered := bytes.Replace(guide, []byte("  outgoingAuth:"), []byte("  config: {aggregation: {tools: [{workload: kubernetes-backend, filter: [get_pods]}]}}\n  outgoingAuth:"), 1)
 	n.effect(t, "a filter of tools", string(filtered), func() error {
@@ -293,9 +298,8 @@ func testDrained(t *testing.T, n *node, ann *person, _ []byte) {
 func testOperatorKilled(t *testing.T, n *node, ann *person, guide []byte) {
 	n.kubectl(t, "", "-n", "vmcp-system", "scale", "deployment/vmcp-operator", "--replicas=0")
 	n.kubectl(t, "", "-n", "vmcp-system", "delete", "pod", "-l", "app=vmcp-operator", "--force", "--grace-period=0", "--ignore-not-found")
-	stricter := bytes.Replace(guide, []byte("policies:\n"), []byte("policies:\n          - forbid(principal, action == Action::\"call_tool\", resource == Tool::\"get_pods\");\n"), 1)
 	must(t, ann.pods())
-	n.kubectl(t, string(stricter), "apply", "-n", team, "-f", "-")
+	n.kubectl(t, stricter(guide), "apply", "-n", team, "-f", "-")
 	n.kubectl(t, "", "-n", team, "delete", "service", "vmcp-"+gateway)
 	n.kubectl(t, "", "-n", "vmcp-system", "scale", "deployment/vmcp-operator", "--replicas=1")
 	began := time.Now()

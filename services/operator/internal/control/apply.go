@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,13 +77,21 @@ func (r *Reconciler) apply(ctx context.Context, want, live *render.Object) error
 		return err
 	}
 	got := want.DeepCopy()
-	if err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(got), fieldManager, client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying %s %s: %w", want.GetKind(), want.GetName(), err)
+	if err := r.put(ctx, got); err != nil {
+		return err
 	}
 	now.have = versionOf(got)
 	r.applied.mu.Lock()
 	defer r.applied.mu.Unlock()
 	r.applied.seen[key] = now
+	return nil
+}
+
+// put sends an object, which then is as the API server has it.
+func (r *Reconciler) put(ctx context.Context, o *render.Object) error {
+	if err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), fieldManager, client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying %s %s: %w", o.GetKind(), o.GetName(), err)
+	}
 	return nil
 }
 
@@ -142,9 +151,9 @@ func (r *Reconciler) have(ctx context.Context, namespace string) (map[reference]
 // own makes the objects go when their owners have.
 func own(o *render.Object, owners ...*render.Object) {
 	var refs []any
-	for i, owner := range owners {
+	for _, owner := range owners {
 		ref := map[string]any{"apiVersion": owner.GetAPIVersion(), "kind": owner.GetKind(), "name": owner.GetName(), "uid": string(owner.GetUID())}
-		if len(owners) == 1 && i == 0 {
+		if len(owners) == 1 {
 			ref["controller"] = true
 		}
 		refs = append(refs, ref)
@@ -160,8 +169,8 @@ func (r *Reconciler) data(ctx context.Context, a *asked, o *render.Object, same 
 	if err := r.free(ctx, o); err != nil {
 		return err
 	}
-	if err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), fieldManager, client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying %s %s: %w", o.GetKind(), o.GetName(), err)
+	if err := r.put(ctx, o); err != nil {
+		return err
 	}
 	a.forget(o.GetKind(), o.GetName())
 	return nil
@@ -173,9 +182,7 @@ func newData(kind, namespace, name string, labels map[string]string, owners ...*
 	o.SetNamespace(namespace)
 	o.SetName(name)
 	all := map[string]string{render.ManagedBy: render.Manager}
-	for k, v := range labels {
-		all[k] = v
-	}
+	maps.Copy(all, labels)
 	o.SetLabels(all)
 	own(o, owners...)
 	return o

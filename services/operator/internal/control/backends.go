@@ -13,9 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"vmcp/services/operator/internal/render"
 )
@@ -23,9 +21,9 @@ import (
 // backends asks the aggregators' metrics how the servers of each gateway are: nobody else knows of those that run
 // elsewhere. Where a network lets it not, their status stays unknown.
 type backends struct {
-	pods    client.Reader
-	changed chan event.TypedGenericEvent[*corev1.Namespace]
-	port    string // of metrics
+	pods client.Reader
+	tell func(namespace string) // of a change
+	port string                 // of metrics
 
 	mu   sync.Mutex
 	seen map[gatewayName]map[string]backendState
@@ -104,7 +102,7 @@ func (b *backends) ask(ctx context.Context) {
 		}
 	}
 	for namespace := range touched {
-		b.changed <- event.TypedGenericEvent[*corev1.Namespace]{Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}}
+		b.tell(namespace)
 	}
 }
 

@@ -6,13 +6,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"vmcp/services/operator/internal/render"
 )
@@ -41,21 +41,22 @@ func TestBackends(t *testing.T) {
 	pod := func(ip string) corev1.Pod {
 		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Labels: map[string]string{render.GatewayLabel: "g"}}, Status: corev1.PodStatus{PodIP: ip}}
 	}
-	b := &backends{pods: podList{pods: []corev1.Pod{pod(host), pod("127.0.0.2"), pod("")}}, port: port, changed: make(chan event.TypedGenericEvent[*corev1.Namespace], 4)}
+	var told []string
+	b := &backends{pods: podList{pods: []corev1.Pod{pod(host), pod("127.0.0.2"), pod("")}}, port: port, tell: func(namespace string) { told = append(told, namespace) }}
 	b.ask(t.Context())
 	if got := b.of("n", "g"); !got["a"].up || got["b"].up || got["b"].breaker != 1 || len(got) != 2 {
 		t.Errorf("servers %+v", got)
 	}
-	if len(b.changed) != 1 || (<-b.changed).Object.Name != "n" {
+	if !slices.Equal(told, []string{"n"}) {
 		t.Error("the namespace is not told once")
 	}
 	b.ask(t.Context())
-	if len(b.changed) != 0 {
+	if len(told) != 1 {
 		t.Error("told although nothing changed")
 	}
 	text = "vmcp_backend_up{backend=\"a\"} 0\n"
 	b.ask(t.Context())
-	if len(b.changed) != 1 || b.of("n", "g")["a"].up {
+	if len(told) != 2 || b.of("n", "g")["a"].up {
 		t.Errorf("a change is not told: %+v", b.of("n", "g"))
 	}
 	if b.of("n", "other") != nil {

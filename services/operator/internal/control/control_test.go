@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -108,18 +109,10 @@ func namespace(t *testing.T) string {
 	return ns.Name
 }
 
-var fill = strings.NewReplacer("<your-vmcp-endpoint>", "mcp.example.com", "<your-mcp-endpoint>", "mcp.example.com",
-	"<TENANT_ID>", "11111111-2222-3333-4444-555555555555", "<YOUR_CLIENT_ID>", "66666666-7777-8888-9999-000000000000",
-	"<CLIENT_ID>", "66666666-7777-8888-9999-000000000000", "<client-id>", "66666666-7777-8888-9999-000000000000")
-
 // create creates the documents of text.
 func create(t *testing.T, ns, text string) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "docs.yaml"), []byte(fill.Replace(text)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	docs, err := k8s.Documents(os.DirFS(dir), "docs.yaml")
+	docs, err := k8s.Documents(fstest.MapFS{"docs.yaml": {Data: []byte(text)}}, "docs.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

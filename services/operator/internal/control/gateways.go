@@ -190,7 +190,3 @@ func (l *look) digest(text string) string {
 	h.Write([]byte(text))
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
-
-func key(namespace, name string) types.NamespacedName {
-	return types.NamespacedName{Namespace: namespace, Name: name}
-}

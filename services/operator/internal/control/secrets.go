@@ -71,12 +71,11 @@ func (r *Reconciler) certificate(ctx context.Context, a *asked, name string, lab
 func (r *Reconciler) gatewaySecrets(ctx context.Context, a *asked, gateway *render.Object, authority credentials.Data, signsIn bool) error {
 	name := gateway.GetName()
 	labels := map[string]string{render.GatewayLabel: name}
-	for _, role := range []mtls.Role{mtls.RoleEnvoy, mtls.RoleAuthz, mtls.RoleAggregator, mtls.RoleAuthServer} {
-		short, _, _ := strings.Cut(string(role), ".")
+	for _, role := range mtls.Roles {
 		if role == mtls.RoleAuthServer && !signsIn {
 			continue
 		}
-		if err := r.certificate(ctx, a, render.TLS(name, short), labels, authority, role, gateway); err != nil {
+		if err := r.certificate(ctx, a, render.TLS(name, role.Name()), labels, authority, role, gateway); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"vmcp/api/v1beta1"
 	"vmcp/deploy/k8s"
@@ -150,15 +152,8 @@ func (l *look) configMapIs(ctx context.Context, o *render.Object) error {
 	}
 	want := o.Object["data"].(map[string]any)
 	return l.data(ctx, l.asked, o, func() bool {
-		if live == nil || len(live.Data) != len(want) || live.Labels[render.ManagedBy] != render.Manager {
-			return false
-		}
-		for key, text := range want {
-			if have, ok := live.Data[key]; !ok || have != text {
-				return false
-			}
-		}
-		return true
+		return live != nil && live.Labels[render.ManagedBy] == render.Manager &&
+			maps.EqualFunc(live.Data, want, func(have string, text any) bool { return any(have) == text })
 	})
 }
 
@@ -199,7 +194,7 @@ func (l *look) image(ctx context.Context, p podServer, out *render.Server, s *st
 		}
 		s.set("image", map[string]any{"reference": out.Image, "command": command, "generation": p.object.GetGeneration()})
 	}
-	s.condition("ImageResolved", true, "Resolved", out.Image+" starts "+render.Words(out.Command))
+	s.condition("ImageResolved", true, "Resolved", out.Image+" starts "+strings.Join(out.Command, " "))
 	return "", ""
 }
 
@@ -215,7 +210,7 @@ func (l *look) pullSecrets(ctx context.Context, spec *v1beta1.MCPServerSpec) (al
 		names = append(names, fmt.Sprint(k8s.At(p, "name")))
 	}
 	account := &corev1.ServiceAccount{}
-	if name := spec.ServiceAccount; l.Live.Get(ctx, key(l.namespace, orDefault(name)), account) == nil {
+	if l.Live.Get(ctx, client.ObjectKey{Namespace: l.namespace, Name: cmp.Or(spec.ServiceAccount, "default")}, account) == nil {
 		for _, p := range account.ImagePullSecrets {
 			names = append(names, p.Name)
 		}
@@ -226,13 +221,6 @@ func (l *look) pullSecrets(ctx context.Context, spec *v1beta1.MCPServerSpec) (al
 		}
 	}
 	return all
-}
-
-func orDefault(account string) string {
-	if account == "" {
-		return "default"
-	}
-	return account
 }
 
 // serverSecrets looks whether the Secrets of the environment are there, and gives a text that changes with them: a process

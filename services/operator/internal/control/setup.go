@@ -46,7 +46,7 @@ func Options(o ctrl.Options, namespaces ...string) ctrl.Options {
 func (r *Reconciler) Start(mgr manager.Manager) error {
 	r.Client, r.Live, r.Events = mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(render.Manager)
 	r.references, r.applied.seen = newReferences(r.Live), map[string]version{}
-	r.backends = &backends{pods: mgr.GetClient(), changed: r.references.changed, port: metricsPort}
+	r.backends = &backends{pods: mgr.GetClient(), tell: r.references.tell, port: metricsPort}
 	for _, runs := range []manager.Runnable{r.references, r.backends} {
 		if err := mgr.Add(runs); err != nil {
 			return err

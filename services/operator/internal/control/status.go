@@ -81,17 +81,16 @@ var conditions = []struct {
 }
 
 // conditionOf is the condition that a problem belongs to: the last entry where nothing else fits.
-func conditionOf(p gatewayconfig.Problem) (name, reason string) {
+func conditionOf(p gatewayconfig.Problem) string {
 	kind, _, _ := strings.Cut(p.File, "/")
 	for _, c := range conditions {
 		for _, place := range c.places {
 			if kind == place || kind == "VirtualMCPServer" && strings.HasPrefix(p.Field, place) {
-				return c.name, c.reason
+				return c.name
 			}
 		}
 	}
-	last := conditions[len(conditions)-1]
-	return last.name, last.reason
+	return conditions[len(conditions)-1].name
 }
 
 // text is a problem without a line, which means nothing in a cluster.
@@ -103,11 +102,9 @@ func text(p gatewayconfig.Problem) string {
 // refuse says what is wrong with a gateway's documents, there and at the objects that are meant.
 func (l *look) refuse(o *render.Object, s *status, problems gatewayconfig.Problems) {
 	failed := map[string][]string{}
-	reasons := map[string]string{}
 	for _, p := range problems {
-		name, reason := conditionOf(p)
+		name := conditionOf(p)
 		failed[name] = append(failed[name], text(p))
-		reasons[name] = reason
 		if kind, other, ok := strings.Cut(p.File, "/"); ok && kind != "VirtualMCPServer" {
 			if object := l.find(kind, other); object != nil {
 				l.fault(object, p)
@@ -126,7 +123,7 @@ func (l *look) refuse(o *render.Object, s *status, problems gatewayconfig.Proble
 		}
 		why := "Valid"
 		if bad {
-			why = reasons[c.name]
+			why = c.reason
 		}
 		s.condition(c.name, !bad, why, strings.Join(texts, "\n"))
 	}

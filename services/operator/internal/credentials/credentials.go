@@ -132,8 +132,6 @@ var Rings = map[string]ring{
 	"authserver": {},
 }
 
-const idLayout = "20060102t150405" // of `vmcp keys new`: the last by name seals
-
 // Keys gives the keys of a kind at this time, have itself where nothing is due.
 func Keys(have Data, kind string, now time.Time) (Data, error) {
 	r, ok := Rings[kind]
@@ -143,7 +141,7 @@ func Keys(have Data, kind string, now time.Time) (Data, error) {
 	var newest time.Time
 	ours := map[string]time.Time{} // others are somebody's own, and stay
 	for id := range have {
-		if at, err := time.Parse(idLayout, id); err == nil {
+		if at, err := time.Parse(keyring.IDLayout, id); err == nil {
 			if ours[id] = at; at.After(newest) {
 				newest = at
 			}
@@ -151,7 +149,7 @@ func Keys(have Data, kind string, now time.Time) (Data, error) {
 	}
 	want := clone(have)
 	if len(have) == 0 || r.every > 0 && !newest.IsZero() && now.Sub(newest) > r.every {
-		want[now.UTC().Format(idLayout)] = []byte(keyring.New())
+		want[now.UTC().Format(keyring.IDLayout)] = []byte(keyring.New())
 		return want, nil
 	}
 	for id, at := range ours {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -86,9 +87,15 @@ func (g *Gateway) rename(name string) string {
 	return name
 }
 
+// The manifests that are changed; object copies what it takes from them.
+var (
+	gatewayBase = sync.OnceValues(k8s.Resources)
+	serverBase  = sync.OnceValues(k8s.StdioServer)
+)
+
 // Objects are all but Secrets and the documents, which change without a new pod.
 func (g *Gateway) Objects() ([]*Object, error) {
-	base, err := k8s.Resources()
+	base, err := gatewayBase()
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +119,6 @@ func (g *Gateway) Objects() ([]*Object, error) {
 		setLabels(o, map[string]string{ManagedBy: Manager, GatewayLabel: g.name()})
 		switch o.GetKind() {
 		case "ConfigMap":
-			o.SetAPIVersion("v1")
 			o.Object["data"] = envoy
 		case "Service":
 			if was == "gateway" {
@@ -144,15 +150,15 @@ func order(o *Object) int {
 
 // object is one of base with the types that an API server's JSON has.
 func object(raw map[string]any) (*Object, error) {
+	if raw["apiVersion"] == nil { // made by kustomize
+		raw = maps.Clone(raw)
+		raw["apiVersion"] = "v1"
+	}
 	text, err := json.Marshal(raw)
 	if err != nil {
 		return nil, err
 	}
 	o := &Object{}
-	if raw["apiVersion"] == nil { // made by kustomize
-		raw["apiVersion"] = "v1"
-		return object(raw)
-	}
 	return o, o.UnmarshalJSON(text)
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"vmcp/deploy/k8s"
@@ -65,7 +66,7 @@ func patch(o *Object, template map[string]any, name, main string) error {
 		return fmt.Errorf("spec.podTemplateSpec: %w", err)
 	}
 	var merged map[string]any
-	if err := unmarshal(after, &merged); err != nil {
+	if err := utiljson.Unmarshal(after, &merged); err != nil { // numbers as unstructured objects have them
 		return err
 	}
 	set(o.Object, merged, "spec", "template")

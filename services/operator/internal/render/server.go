@@ -3,17 +3,11 @@ package render
 import (
 	"fmt"
 	"slices"
-	"strings"
-
-	"k8s.io/apimachinery/pkg/util/json"
 
 	"vmcp/api/v1beta1"
 	"vmcp/deploy/k8s"
 	"vmcp/internal/gatewayconfig"
 )
-
-// unmarshal gives numbers the types of unstructured objects.
-func unmarshal(text []byte, to any) error { return json.Unmarshal(text, to) }
 
 // Server is all that the objects of an MCPServer in a pod follow from.
 type Server struct {
@@ -69,7 +63,7 @@ func Address(name, namespace string, spec *v1beta1.MCPServerSpec) string {
 
 // Objects are all but Secrets.
 func (s *Server) Objects() ([]*Object, error) {
-	base, err := k8s.StdioServer()
+	base, err := serverBase()
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +230,3 @@ func (s *Server) plain(spec, c map[string]any) {
 	spec["volumes"] = keep(k8s.List(spec, "volumes"))
 	c["volumeMounts"] = keep(k8s.List(c, "volumeMounts"))
 }
-
-// Words is a command line for people.
-func Words(command []string) string { return strings.Join(command, " ") }
